@@ -1,0 +1,91 @@
+/**
+ * The few system calls that Node lacks, called through koffi: finding a file's extents (lseek),
+ * giving disk space back (fallocate) and locks that die with their holder (flock). koffi brings
+ * prebuilt binaries for x64 and arm64 and is loaded on first use only, so that commands that need
+ * none of this start faster.
+ */
+import { createRequire } from "node:module";
+import { Failure } from "./failure.js";
+
+type Koffi = typeof import("koffi");
+
+interface Libc {
+  lseek(fd: number, offset: number, whence: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  flock(fd: number, operation: number): number;
+  errno(): number;
+}
+
+let libc: Libc | undefined;
+
+function load(): Libc {
+  if (libc !== undefined) return libc;
+  let koffi: Koffi;
+  try {
+    koffi = createRequire(import.meta.url)("koffi") as Koffi;
+  } catch (cause) {
+    throw new Failure(
+      "ENOSYS",
+      `koffi cannot be loaded here (${(cause as Error).message}); reinstall ebsmount with its dependencies, on x64 or arm64 Linux.`,
+      { cause },
+    );
+  }
+  const library = koffi.load("libc.so.6");
+  libc = {
+    lseek: library.func("int64_t lseek(int fd, int64_t offset, int whence)"),
+    fallocate: library.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
+    flock: library.func("int flock(int fd, int operation)"),
+    errno: () => koffi.errno(),
+  };
+  return libc;
+}
+
+const SEEK_END = 2;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const ENXIO = 6;
+const EWOULDBLOCK = 11;
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+function fail(call: string, errno: number): never {
+  throw new Failure("EIO", `${call} failed with errno ${errno}.`);
+}
+
+/** Size of an open file or block device, bytes. */
+export function sizeOf(fd: number): number {
+  const c = load();
+  const end = Number(c.lseek(fd, 0, SEEK_END));
+  if (end < 0) fail("lseek(SEEK_END)", c.errno());
+  return end;
+}
+
+/**
+ * The next data extent of an open file at or after `offset`, as [start, end) in bytes; undefined
+ * where only a hole follows. A file system or device that cannot tell calls everything data.
+ */
+export function nextData(fd: number, offset: number, size: number): [number, number] | undefined {
+  const c = load();
+  if (offset >= size) return undefined;
+  const start = Number(c.lseek(fd, offset, SEEK_DATA));
+  if (start < 0) return c.errno() === ENXIO ? undefined : [offset, size];
+  if (start >= size) return undefined;
+  const end = Number(c.lseek(fd, start, SEEK_HOLE));
+  return [start, end <= start ? size : Math.min(end, size)];
+}
+
+/** Gives a range's disk space back; it reads as zeros after. False where the file system cannot. */
+export function punchHole(fd: number, offset: number, length: number): boolean {
+  const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
+  return load().fallocate(fd, mode, offset, length) === 0;
+}
+
+/** Takes the exclusive lock of an open file, which dies with its holder; false where it is held. */
+export function tryLock(fd: number): boolean {
+  const c = load();
+  if (c.flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
+  const errno = c.errno();
+  return errno === EWOULDBLOCK ? false : fail("flock", errno);
+}

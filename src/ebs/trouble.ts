@@ -1,0 +1,258 @@
+/**
+ * What went wrong with one attempt, and what to do about it. Everything an attempt can throw (the
+ * SDK's exceptions, Node's socket errors, our own findings about an answer) is sorted here, once,
+ * into a Trouble: whether to try again and how soon, and the errno and sentence if it ends here.
+ */
+import type { ErrnoName } from "../common/failure.js";
+import { about, type Subject } from "./errors.js";
+
+/**
+ * fatal: trying again cannot help. soon: 5xx, resets, time-outs. throttled: the service asks for
+ * less. slow: a limit that frees up in seconds. corrupt: the answer's bytes are wrong. unreachable:
+ * no connection. credentials: renew them, then once more.
+ */
+export type Verdict =
+  | "fatal"
+  | "soon"
+  | "throttled"
+  | "slow"
+  | "corrupt"
+  | "unreachable"
+  | "credentials";
+
+export interface Trouble {
+  readonly verdict: Verdict;
+  /** If this attempt is the last. */
+  readonly errno: ErrnoName;
+  /** What happened and what to do, to follow "… failed: ". */
+  readonly sentence: string;
+  readonly exception: string;
+  readonly reason?: string;
+  readonly requestId?: string;
+  readonly httpStatus?: number;
+}
+
+/** Thrown by our own checks of an answer; already sorted. */
+export class AnswerError extends Error {
+  readonly verdict: Verdict;
+  readonly exception: string;
+
+  constructor(verdict: Verdict, exception: string, message: string) {
+    super(message);
+    this.verdict = verdict;
+    this.exception = exception;
+  }
+}
+
+const THROTTLES = new Set([
+  "RequestThrottledException",
+  "ThrottlingException",
+  "Throttling",
+  "ThrottledException",
+  "TooManyRequestsException",
+  "RequestLimitExceeded",
+  "SlowDown",
+  "RequestThrottled",
+]);
+
+const EXPIRED = new Set([
+  "ExpiredToken",
+  "ExpiredTokenException",
+  "RequestExpired",
+  "TokenRefreshRequired",
+]);
+
+const REFUSED_SIGNATURE = new Set([
+  "UnrecognizedClientException",
+  "InvalidClientTokenId",
+  "InvalidSignatureException",
+  "SignatureDoesNotMatch",
+  "IncompleteSignature",
+  "MissingAuthenticationToken",
+  "MissingAuthenticationTokenException",
+  "InvalidAccessKeyId",
+  "AuthFailure",
+]);
+
+/** Node's codes for a connection that was not made; source: errors of node:net, node:dns. */
+const UNREACHABLE = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EADDRNOTAVAIL",
+  "ENETDOWN",
+]);
+
+/** As far as an unknown thrown value is looked into; all optional, none trusted. */
+interface Thrown {
+  readonly name?: unknown;
+  readonly message?: unknown;
+  readonly code?: unknown;
+  readonly Reason?: unknown;
+  readonly Message?: unknown;
+  readonly $metadata?: {
+    readonly httpStatusCode?: number;
+    readonly requestId?: string;
+    readonly clockSkewCorrected?: boolean;
+  };
+}
+
+/** Sorts what one attempt threw. @param endpointUrl where the request went, for the sentence. */
+export function troubleOf(error: unknown, subject: Subject, endpointUrl?: string): Trouble {
+  if (error instanceof AnswerError) {
+    return {
+      verdict: error.verdict,
+      errno: "EIO",
+      sentence: error.message,
+      exception: error.exception,
+    };
+  }
+  const thrown = (typeof error === "object" && error !== null ? error : {}) as Thrown;
+  const name = text(thrown.name) ?? "Error";
+  const code = text(thrown.code) ?? causeCode(error);
+  const status = thrown.$metadata?.httpStatusCode;
+  const base = {
+    exception: name === "Error" && code !== undefined ? code : name,
+    ...(text(thrown.Reason) !== undefined && { reason: text(thrown.Reason) as string }),
+    ...(thrown.$metadata?.requestId !== undefined && { requestId: thrown.$metadata.requestId }),
+    ...(status !== undefined && { httpStatus: status }),
+  };
+  return { ...base, ...judge(thrown, name, code, status, subject, endpointUrl) };
+}
+
+type Judgement = Pick<Trouble, "verdict" | "errno" | "sentence">;
+
+function judge(
+  thrown: Thrown,
+  name: string,
+  code: string | undefined,
+  status: number | undefined,
+  subject: Subject,
+  endpointUrl: string | undefined,
+): Judgement {
+  const said = sayable(text(thrown.Message) ?? text(thrown.message));
+  const reason = text(thrown.Reason);
+  if (thrown.$metadata?.clockSkewCorrected) {
+    const sentence = "this machine's clock is wrong; set it (for example with chrony or ntpd).";
+    return { verdict: "credentials", errno: "EACCES", sentence };
+  }
+  if (THROTTLES.has(name) || status === 429) {
+    const sentence = "the service throttles requests; use a lower --concurrency or try later.";
+    return { verdict: "throttled", errno: "ETIMEDOUT", sentence };
+  }
+  if (EXPIRED.has(name)) {
+    const sentence = "the AWS credentials have expired; renew them (for example aws sso login).";
+    return { verdict: "credentials", errno: "EACCES", sentence };
+  }
+  if (REFUSED_SIGNATURE.has(name)) {
+    const sentence = `the AWS credentials were refused (${name}); check the access key, --profile and the clock.`;
+    return { verdict: "fatal", errno: "EACCES", sentence };
+  }
+  if (name === "CredentialsProviderError" || name === "TokenProviderError") {
+    const sentence = `no AWS credentials could be had (${said}); run aws configure or aws sso login, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a --profile.`;
+    return { verdict: "credentials", errno: "EACCES", sentence };
+  }
+  if (/region is missing/i.test(said)) {
+    const sentence = "no AWS region is set; give --region or set AWS_REGION.";
+    return { verdict: "fatal", errno: "EINVAL", sentence };
+  }
+  if (status !== undefined && status >= 500) {
+    return {
+      verdict: "soon",
+      errno: "ETIMEDOUT",
+      sentence: `the service answered ${status} ${name}.`,
+    };
+  }
+  if (name === "AccessDeniedException" || name === "AccessDenied" || status === 403) {
+    const kms = reason === "DEPENDENCY_ACCESS_DENIED" ? " and use of its KMS key" : "";
+    const sentence = `access was denied (${said}); allow the IAM action ebs:${subject.operation} on the snapshot${kms}.`;
+    return { verdict: "fatal", errno: "EACCES", sentence };
+  }
+  if (name === "ResourceNotFoundException" || status === 404) {
+    const sentence =
+      reason === "DEPENDENCY_RESOURCE_NOT_FOUND"
+        ? `something it depends on, such as its KMS key, does not exist (${said}).`
+        : `there is no such snapshot here (${said}); check the id, --region and the account.`;
+    return { verdict: "fatal", errno: "ESTALE", sentence };
+  }
+  if (name === "ConcurrentLimitExceededException") {
+    const sentence = "too many snapshots are pending in this account; try later.";
+    return { verdict: "slow", errno: "ETIMEDOUT", sentence };
+  }
+  if (name === "ServiceQuotaExceededException") {
+    const sentence = `a quota of the account is used up (${said}); raise it in Service Quotas.`;
+    return { verdict: "fatal", errno: "EIO", sentence };
+  }
+  if (name === "ConflictException") {
+    const sentence = `the client token was used before with other parameters (${said}).`;
+    return { verdict: "fatal", errno: "EINVAL", sentence };
+  }
+  if (status !== undefined && status >= 300) {
+    return {
+      verdict: "fatal",
+      errno: refusedErrno(subject),
+      sentence: refusal(name, reason, said),
+    };
+  }
+  if (code !== undefined && UNREACHABLE.has(code)) {
+    const where = endpointUrl === undefined ? "the service" : endpointUrl;
+    const sentence = `cannot connect to ${where} (${code}); check the network, --region and --endpoint-url.`;
+    return { verdict: "unreachable", errno: "ETIMEDOUT", sentence };
+  }
+  if (code !== undefined && /CERT|SELF_SIGNED|ERR_TLS|ERR_SSL|UNABLE_TO/.test(code)) {
+    const sentence = `the server's TLS certificate was not accepted (${code}); check --endpoint-url and NODE_EXTRA_CA_CERTS.`;
+    return { verdict: "fatal", errno: "EIO", sentence };
+  }
+  if (code !== undefined || name === "TimeoutError") {
+    const sentence = `the connection failed (${code ?? name}).`;
+    return { verdict: "soon", errno: "ETIMEDOUT", sentence };
+  }
+  return { verdict: "fatal", errno: "EIO", sentence: `${said}.` };
+}
+
+function refusedErrno(subject: Subject): ErrnoName {
+  return subject.operation === "StartSnapshot" ? "EINVAL" : "EIO";
+}
+
+function refusal(name: string, reason: string | undefined, said: string): string {
+  const why = reason === undefined ? name : `${name}, ${reason}`;
+  const hint = /pending|not (?:yet )?(?:in )?(?:the )?(?:a )?complete|not completed/i.test(said)
+    ? "; only a completed snapshot can be read, wait until it is"
+    : "";
+  return `the service refused it: ${said} (${why})${hint}.`;
+}
+
+/** The cause's code: AggregateError and fetch-like errors carry it one level down. */
+function causeCode(error: unknown): string | undefined {
+  if (error instanceof AggregateError) {
+    for (const inner of error.errors) {
+      const code = text((inner as Thrown)?.code);
+      if (code !== undefined) return code;
+    }
+  }
+  return error instanceof Error ? text((error.cause as Thrown | undefined)?.code) : undefined;
+}
+
+/** A service's or library's message as part of our sentence: one line, no end mark, not endless. */
+function sayable(message: string | undefined): string {
+  const line = (message ?? "no reason given").split("\n")[0] as string;
+  return (
+    line
+      .trim()
+      .replace(/[.;]+$/, "")
+      .slice(0, 300) || "no reason given"
+  );
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === "string" && value !== "" ? value : undefined;
+}
+
+/** The whole sentence for a person. */
+export function sentenceFor(subject: Subject, trouble: Trouble, attempts: number): string {
+  const tries = attempts > 1 ? ` after ${attempts} attempts` : "";
+  const id = trouble.requestId === undefined ? "" : ` [request ${trouble.requestId}]`;
+  return `${about(subject)} failed${tries}: ${trouble.sentence}${id}`;
+}

@@ -1,0 +1,97 @@
+/**
+ * One call of the service between HTTP and the operations: what was asked, and the answer. Requests
+ * are told apart by method and path alone, as the service's protocol (rest-json) has it.
+ */
+import type { IncomingHttpHeaders } from "node:http";
+import type { BlockBuffer } from "./block-buffers.js";
+import { invalid } from "./service-error.js";
+
+export const OPERATIONS = [
+  "StartSnapshot",
+  "PutSnapshotBlock",
+  "CompleteSnapshot",
+  "ListSnapshotBlocks",
+  "ListChangedBlocks",
+  "GetSnapshotBlock",
+] as const;
+
+export type Operation = (typeof OPERATIONS)[number];
+
+/** What the path says. */
+export interface Route {
+  readonly operation: Operation;
+  /** Empty for StartSnapshot. */
+  readonly snapshotId: string;
+  /** -1 where the operation has none. */
+  readonly blockIndex: number;
+}
+
+export interface Call extends Route {
+  readonly query: URLSearchParams;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: readonly Buffer[];
+  /** Raw SHA-256 of the body. */
+  readonly digest: Buffer;
+  /** Grows with each request. */
+  readonly arrival: number;
+  /** A fault's wish: at most so many entries in a page. */
+  readonly pageLimit: number | undefined;
+  /** A fault's wish: treat every token as expired. */
+  readonly tokensExpired: boolean;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string>;
+  readonly body: string | Buffer;
+  /** The pooled buffer that `body` is in. */
+  readonly buffer?: BlockBuffer;
+}
+
+const BLOCK_PATH = /^\/snapshots\/([^/]+)\/blocks\/([^/]+)$/;
+const LIST_PATH = /^\/snapshots\/([^/]+)\/(blocks|changedblocks)$/;
+const COMPLETION_PATH = /^\/snapshots\/completion\/([^/]+)$/;
+
+/**
+ * Which operation a request is for; undefined for none.
+ * @throws ServiceError for an id or index that is malformed.
+ */
+export function route(method: string, path: string): Route | undefined {
+  const block = BLOCK_PATH.exec(path);
+  if (block !== null) {
+    const operation =
+      method === "GET" ? "GetSnapshotBlock" : method === "PUT" ? "PutSnapshotBlock" : undefined;
+    if (operation === undefined) return undefined;
+    return {
+      operation,
+      snapshotId: id(block[1]!),
+      blockIndex: wholeNumber("blockIndex", block[2]!),
+    };
+  }
+  const list = LIST_PATH.exec(path);
+  if (list !== null && method === "GET") {
+    const operation = list[2] === "blocks" ? "ListSnapshotBlocks" : "ListChangedBlocks";
+    return { operation, snapshotId: id(list[1]!), blockIndex: -1 };
+  }
+  if (method !== "POST") return undefined;
+  const completion = COMPLETION_PATH.exec(path);
+  if (completion !== null) {
+    return { operation: "CompleteSnapshot", snapshotId: id(completion[1]!), blockIndex: -1 };
+  }
+  return path === "/snapshots"
+    ? { operation: "StartSnapshot", snapshotId: "", blockIndex: -1 }
+    : undefined;
+}
+
+/** A well-formed snapshot id. @throws ServiceError INVALID_SNAPSHOT_ID */
+export function id(text: string): string {
+  if (text.length <= 64 && /^snap-[0-9a-f]+$/.test(text)) return text;
+  throw invalid("INVALID_SNAPSHOT_ID", `'${text.slice(0, 64)}' is not a snapshot id.`);
+}
+
+/** A whole number of 0 or more, below 2^31. @throws ServiceError INVALID_PARAMETER_VALUE */
+export function wholeNumber(name: string, text: string): number {
+  const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (value < 2 ** 31) return value;
+  throw invalid("INVALID_PARAMETER_VALUE", `${name} must be a whole number of 0 or more.`);
+}

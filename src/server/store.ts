@@ -1,0 +1,272 @@
+/**
+ * The folder behind the endpoint: `store.json` (format, owner id, token secret), and a folder a
+ * snapshot under `snapshots` with its record (snapshot-record.ts) and its own blocks (layer.ts). A
+ * child stores only what was put into it and finds the rest along its lineage (snapshot-view.ts).
+ * Everything acknowledged is in the kernel's hands before the answer goes out, so kill -9 loses
+ * nothing; with `sync` it is on the disk. One process has the folder at a time: the lock on
+ * `store.lock` dies with its holder.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { closeSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { Failure } from "../common/failure.js";
+import type { SnapshotStatus } from "../ebs/api.js";
+import type { SnapshotId } from "../ebs/snapshot-id.js";
+import { DATA_FILE, INDEX_FILE } from "./layer.js";
+import { PendingLayer } from "./pending-layer.js";
+import { invalid, noSnapshot, ServiceError } from "./service-error.js";
+import {
+  readRecord,
+  type SnapshotRecord,
+  type StartParameters,
+  writeRecord,
+} from "./snapshot-record.js";
+import { lockFolder, readIdentity } from "./store-folder.js";
+import type { SyntheticSpec } from "./synthetic.js";
+
+export interface StoreOptions {
+  /** The folder; made if missing. */
+  readonly folder: string;
+  /** Acknowledge only what is on the disk. */
+  readonly sync: boolean;
+  /** What a minute of the Timeout clock lasts, ms. */
+  readonly minuteMs: number;
+  /** How long a completed snapshot stays `pending`, ms. */
+  readonly completionDelayMs: number;
+  /** Snapshots that may be pending at a time. */
+  readonly maxPending: number;
+}
+
+export class Store {
+  readonly ownerId: string;
+  readonly secret: Buffer;
+  readonly #options: StoreOptions;
+  readonly #lock: number;
+  readonly #records = new Map<string, SnapshotRecord>();
+  readonly #byClientToken = new Map<string, SnapshotRecord>();
+  /** At most maxPending, one a pending snapshot. */
+  readonly #pending = new Map<string, PendingLayer>();
+
+  /** @throws Failure where the folder cannot be used, is in use, or holds something else. */
+  constructor(options: StoreOptions) {
+    this.#options = options;
+    this.#lock = lockFolder(options.folder);
+    try {
+      const identity = readIdentity(options.folder);
+      this.ownerId = identity.ownerId;
+      this.secret = Buffer.from(identity.secret, "base64");
+      for (const name of readdirSync(join(options.folder, "snapshots"))) this.#load(name);
+    } catch (error) {
+      closeSync(this.#lock);
+      if (error instanceof Failure) throw error;
+      throw new Failure(
+        "EIO",
+        `The store ${options.folder} cannot be read (${(error as Error).message}); choose another folder or restore this one.`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** All snapshots that a user can see, in the order in which they were started. */
+  list(): SnapshotRecord[] {
+    const seen = [...this.#records.values()].filter((record) => record.removed !== true);
+    for (const record of seen) this.#settle(record);
+    return seen.sort((a, b) => a.startedAt - b.startedAt);
+  }
+
+  /** @throws ServiceError SNAPSHOT_NOT_FOUND */
+  get(snapshotId: string): SnapshotRecord {
+    const record = this.#records.get(snapshotId);
+    if (record === undefined || record.removed === true) throw noSnapshot(snapshotId);
+    this.#settle(record);
+    return record;
+  }
+
+  /** The record of a snapshot in a lineage, whether or not its user removed it. */
+  ancestor(snapshotId: string): SnapshotRecord | undefined {
+    return this.#records.get(snapshotId);
+  }
+
+  dataFile(snapshotId: string): string {
+    return join(this.#folder(snapshotId), DATA_FILE);
+  }
+
+  indexFile(snapshotId: string): string {
+    return join(this.#folder(snapshotId), INDEX_FILE);
+  }
+
+  /**
+   * A new pending snapshot, or the one that this ClientToken made before.
+   * @throws ServiceError ConflictException, ConcurrentLimitExceededException
+   */
+  start(parameters: StartParameters): SnapshotRecord {
+    const { clientToken, ...rest } = parameters;
+    const request = createHash("sha256").update(JSON.stringify(rest)).digest("hex");
+    const earlier = clientToken === undefined ? undefined : this.#byClientToken.get(clientToken);
+    if (earlier !== undefined) {
+      this.#settle(earlier);
+      if (earlier.request === request) return earlier;
+      throw new ServiceError(
+        "ConflictException",
+        "Another request with other parameters used this client token.",
+      );
+    }
+    const pending = this.list().filter((record) => record.status === "pending").length;
+    if (pending >= this.#options.maxPending) {
+      throw new ServiceError(
+        "ConcurrentLimitExceededException",
+        `${pending} snapshots are pending, which is the limit.`,
+      );
+    }
+    const now = Date.now();
+    const record: SnapshotRecord = {
+      snapshotId: `snap-0${randomBytes(8).toString("hex")}`,
+      parameters,
+      request,
+      startedAt: now,
+      status: "pending",
+      activeAt: now,
+    };
+    this.#create(record);
+    return record;
+  }
+
+  /** The synthetic snapshot of this description; its id follows from the description. */
+  createSynthetic(spec: SyntheticSpec): SnapshotId {
+    const text = JSON.stringify([spec.volumeSizeGiB, spec.written, spec.seed]);
+    const digest = createHash("sha256").update(text).digest("hex");
+    const snapshotId: SnapshotId = `snap-5${digest.slice(0, 16)}`;
+    const known = this.#records.get(snapshotId);
+    const now = Date.now();
+    if (known === undefined || known.removed === true) {
+      this.#create({
+        snapshotId,
+        parameters: { volumeSizeGiB: spec.volumeSizeGiB, tags: [], timeoutMinutes: 60 },
+        request: "",
+        startedAt: now,
+        status: "completed",
+        activeAt: now,
+        synthetic: spec,
+      });
+    }
+    return snapshotId;
+  }
+
+  /** The layer that takes a pending snapshot's puts. @throws ServiceError where it is not pending. */
+  pendingLayer(record: SnapshotRecord): PendingLayer {
+    this.#settle(record);
+    if (record.status !== "pending" || record.completesAt !== undefined) {
+      throw invalid(
+        "INVALID_SNAPSHOT_ID",
+        `The snapshot '${record.snapshotId}' is not pending (its status is ${record.status}).`,
+      );
+    }
+    record.activeAt = Date.now();
+    let layer = this.#pending.get(record.snapshotId);
+    if (layer === undefined) {
+      layer = new PendingLayer(this.#folder(record.snapshotId), this.#options.sync);
+      this.#pending.set(record.snapshotId, layer);
+    }
+    return layer;
+  }
+
+  /** Seals a pending snapshot whose blocks have been checked; returns its status. */
+  complete(record: SnapshotRecord): SnapshotStatus {
+    const layer = this.pendingLayer(record);
+    const completesAt = Date.now() + this.#options.completionDelayMs;
+    const [changedBlocksCount, aggregate] = [layer.blockCount, layer.aggregate()];
+    this.#write({ ...record, completesAt, changedBlocksCount, aggregate });
+    Object.assign(record, { completesAt, changedBlocksCount, aggregate });
+    layer.seal();
+    this.#pending.delete(record.snapshotId);
+    this.#settle(record);
+    return record.status;
+  }
+
+  /** Removes a snapshot; its blocks stay for as long as others inherit them. */
+  remove(snapshotId: string): void {
+    const record = this.get(snapshotId);
+    this.#dropPending(record);
+    record.removed = true;
+    this.#write(record);
+    const { clientToken } = record.parameters;
+    if (clientToken !== undefined) this.#byClientToken.delete(clientToken);
+    let candidate: SnapshotRecord | undefined = record;
+    while (candidate?.removed === true && !this.#hasChildren(candidate.snapshotId)) {
+      this.#records.delete(candidate.snapshotId);
+      rmSync(this.#folder(candidate.snapshotId), { recursive: true, force: true });
+      const parent: string | undefined = candidate.parameters.parentSnapshotId;
+      candidate = parent === undefined ? undefined : this.#records.get(parent);
+    }
+  }
+
+  /** No call is under way any more. */
+  close(): void {
+    for (const layer of this.#pending.values()) layer.seal();
+    this.#pending.clear();
+    closeSync(this.#lock);
+  }
+
+  #folder(snapshotId: string): string {
+    return join(this.#options.folder, "snapshots", snapshotId);
+  }
+
+  #hasChildren(snapshotId: string): boolean {
+    for (const { parameters } of this.#records.values()) {
+      if (parameters.parentSnapshotId === snapshotId) return true;
+    }
+    return false;
+  }
+
+  #load(name: string): void {
+    const record = readRecord(this.#folder(name));
+    if (record === undefined) return;
+    if (record.status === "pending") {
+      const written = statSync(this.indexFile(name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+      record.activeAt = Math.max(record.activeAt, written);
+    }
+    this.#remember(record);
+  }
+
+  #remember(record: SnapshotRecord): void {
+    this.#records.set(record.snapshotId, record);
+    const { clientToken } = record.parameters;
+    if (clientToken !== undefined && record.removed !== true) {
+      this.#byClientToken.set(clientToken, record);
+    }
+  }
+
+  #create(record: SnapshotRecord): void {
+    mkdirSync(this.#folder(record.snapshotId), { recursive: true, mode: 0o700 });
+    this.#write(record);
+    this.#remember(record);
+  }
+
+  #write(record: SnapshotRecord): void {
+    writeRecord(this.#folder(record.snapshotId), record, this.#options.sync);
+  }
+
+  #dropPending(record: SnapshotRecord): void {
+    this.#pending.get(record.snapshotId)?.seal();
+    this.#pending.delete(record.snapshotId);
+  }
+
+  /** Applies what time alone has changed. */
+  #settle(record: SnapshotRecord): void {
+    if (record.status !== "pending") return;
+    const now = Date.now();
+    if (record.completesAt !== undefined) {
+      if (now < record.completesAt) return;
+      record.status = "completed";
+    } else {
+      const limit = record.parameters.timeoutMinutes * this.#options.minuteMs;
+      if (now - record.activeAt < limit) return;
+      record.status = "error";
+      this.#dropPending(record);
+      // Nobody can read or finish it now: its space goes back.
+      rmSync(this.dataFile(record.snapshotId), { force: true });
+      rmSync(this.indexFile(record.snapshotId), { force: true });
+    }
+    this.#write(record);
+  }
+}

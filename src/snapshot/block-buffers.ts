@@ -1,0 +1,47 @@
+/**
+ * Block buffers in shared memory, so that worker threads hash, send and receive a block where it is,
+ * and a fixed number of them: whoever wants one more waits, which is what bounds the memory of an
+ * export however far the fetches are ahead of the disk.
+ */
+import { BLOCK_SIZE } from "../common/sizes.js";
+
+/** One block of zeros, never written. */
+export const ZERO_BLOCK: Buffer = Buffer.alloc(BLOCK_SIZE);
+
+/** A buffer for one block, in memory that worker threads can be given. */
+export function sharedBlock(): Uint8Array {
+  return new Uint8Array(new SharedArrayBuffer(BLOCK_SIZE));
+}
+
+/** True where the block is all zeros; stops at the first byte that is not. */
+export function isZeroBlock(block: Uint8Array): boolean {
+  return block[0] === 0 && ZERO_BLOCK.equals(block);
+}
+
+export class BlockBuffers {
+  readonly #free: Uint8Array[] = [];
+  readonly #waiters: ((block: Uint8Array) => void)[] = [];
+  #unmade: number;
+
+  /** @param count buffers at most; they are made when first needed. */
+  constructor(count: number) {
+    this.#unmade = count;
+  }
+
+  /** A buffer with unknown content; waits while all are taken. */
+  async take(): Promise<Uint8Array> {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#unmade > 0) {
+      this.#unmade -= 1;
+      return sharedBlock();
+    }
+    return await new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  give(block: Uint8Array): void {
+    const waiter = this.#waiters.shift();
+    if (waiter !== undefined) waiter(block);
+    else this.#free.push(block);
+  }
+}

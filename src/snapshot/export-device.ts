@@ -1,0 +1,74 @@
+/**
+ * A block device as the target of an export. What it held before must go, so holes are zeroed, by the
+ * device itself where it can. It is opened exclusively: the kernel then refuses a device that is
+ * mounted or otherwise in use. An interrupted export starts over, because nothing tells whether the
+ * device of that name is still the same one.
+ */
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { Failure } from "../common/failure.js";
+import { punchHole, sizeOf } from "../common/posix.js";
+import { BLOCK_SIZE, formatSize, GIB } from "../common/sizes.js";
+import { ZERO_BLOCK } from "./block-buffers.js";
+import { writeFailure, writeFully } from "./export-file.js";
+import type { ImageTarget } from "./image-export.js";
+
+export class ExportDevice implements ImageTarget {
+  readonly startsEmpty = false;
+  readonly startingBlockIndex = 0;
+  readonly #path: string;
+  readonly #file: FileHandle;
+  #canPunch = true;
+
+  private constructor(path: string, file: FileHandle) {
+    this.#path = path;
+    this.#file = file;
+  }
+
+  /** @throws Failure EBUSY while it is in use, EACCES. */
+  static async open(path: string): Promise<ExportDevice> {
+    try {
+      return new ExportDevice(path, await open(path, constants.O_RDWR | constants.O_EXCL));
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === "EBUSY") {
+        const message = `${path} is in use (mounted, or part of another device); free it first.`;
+        throw new Failure("EBUSY", message, { cause });
+      }
+      const message = `${path} cannot be opened for writing (${(cause as Error).message}).`;
+      throw new Failure("EACCES", message, { cause });
+    }
+  }
+
+  /** @throws Failure ENOSPC where the volume does not fit. What is behind its end stays as it is. */
+  async prepare(volumeSizeGiB: number): Promise<void> {
+    const size = sizeOf(this.#file.fd);
+    if (size >= volumeSizeGiB * GIB) return;
+    const message = `${this.#path} has ${formatSize(size)}, too little for the volume's ${volumeSizeGiB} GiB; nothing was written.`;
+    throw new Failure("ENOSPC", message);
+  }
+
+  async writeBlock(blockIndex: number, data: Uint8Array): Promise<void> {
+    await writeFully(this.#file, this.#path, data, blockIndex * BLOCK_SIZE);
+  }
+
+  async zeroBlocks(blockIndex: number, count: number): Promise<void> {
+    // On a block device this is zeroing: "reads as zeros after", or it fails. Source: fallocate(2)
+    // and block/fops.c, blkdev_fallocate.
+    const fd = this.#file.fd;
+    this.#canPunch &&= punchHole(fd, blockIndex * BLOCK_SIZE, count * BLOCK_SIZE);
+    if (this.#canPunch) return;
+    for (let i = blockIndex; i < blockIndex + count; i += 1) await this.writeBlock(i, ZERO_BLOCK);
+  }
+
+  async checkpoint(): Promise<void> {}
+
+  async finish(): Promise<void> {
+    await this.#file.sync().catch((error: unknown) => {
+      throw writeFailure(this.#path, error);
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}

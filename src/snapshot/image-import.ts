@@ -1,0 +1,127 @@
+/**
+ * A raw image becomes a snapshot. Three ascending streams are merged in step, none of them ever held
+ * whole: blocks of the image that may hold data, blocks that the parent has, and blocks that an
+ * interrupted import has put already. What is in none of them is zeros on both sides and costs
+ * nothing. For each other block the rule is:
+ *
+ *   put before       → put again only if its SHA-256 is not that of the image's block now
+ *   the parent's     → put if the image's block differs from it (zeros included)
+ *   neither          → put unless it is all zeros
+ *
+ * so the result is the image whatever happened before, and nothing is put twice.
+ */
+import { runParallel } from "../common/parallel.js";
+import { BLOCK_SIZE } from "../common/sizes.js";
+import { sha256 } from "../ebs/checksum.js";
+import { BlockBuffers, isZeroBlock, sharedBlock } from "./block-buffers.js";
+import type { BlockList, ListedBlock } from "./block-list.js";
+import type { BlockDigest } from "./digest-ledger.js";
+import type { ImageSource } from "./image-source.js";
+import type { SnapshotWriter } from "./writer.js";
+
+export interface ImageImport {
+  readonly source: ImageSource;
+  /** Started, pending, and as large as the image at least. */
+  readonly writer: SnapshotWriter;
+  /** The parent's blocks, from its beginning. */
+  readonly parent?: BlockList;
+  /** The writer's ledger may know blocks from an earlier run. */
+  readonly resumed: boolean;
+  /** Blocks in work at one time. */
+  readonly concurrency: number;
+  readonly signal?: AbortSignal;
+  /** @param done bytes of the image looked at. @param moved bytes put. */
+  onProgress?(done: number, moved: number): void;
+}
+
+/** @returns bytes put. @throws Failure; the pending snapshot can be gone on with. */
+export async function importImage(options: ImageImport): Promise<number> {
+  const { source, writer, parent, concurrency } = options;
+  const buffers = new BlockBuffers(2 * concurrency);
+  const zeros = sharedBlock();
+  let moved = 0;
+
+  const put = async (blockIndex: number, data: Uint8Array, signal: AbortSignal) => {
+    await writer.put(blockIndex, data, signal);
+    moved += BLOCK_SIZE;
+  };
+
+  const work = async (item: Candidate, signal: AbortSignal) => {
+    const { blockIndex } = item;
+    const buffer = await buffers.take();
+    try {
+      if (item.inImage) await source.read(blockIndex, buffer);
+      const isZero = !item.inImage || isZeroBlock(buffer);
+      const data = isZero ? zeros : buffer;
+      if (item.putBefore !== undefined) {
+        if (!sha256(data).equals(item.putBefore)) await put(blockIndex, data, signal);
+      } else if (item.parent !== undefined && parent !== undefined) {
+        const base = await buffers.take();
+        try {
+          await parent.get(item.parent, base, signal);
+          if (Buffer.compare(base, data) !== 0) await put(blockIndex, data, signal);
+        } finally {
+          buffers.give(base);
+        }
+      } else if (!isZero) {
+        await put(blockIndex, data, signal);
+      }
+    } finally {
+      buffers.give(buffer);
+    }
+    options.onProgress?.(Math.min((blockIndex + 1) * BLOCK_SIZE, source.size), moved);
+  };
+
+  await runParallel((signal) => candidates(options, signal), concurrency, work, options.signal);
+  await source.assertUnchanged();
+  options.onProgress?.(source.size, moved);
+  return moved;
+}
+
+/** A block that is not known to be zeros on every side. */
+interface Candidate {
+  readonly blockIndex: number;
+  readonly inImage: boolean;
+  readonly parent: ListedBlock | undefined;
+  readonly putBefore: Uint8Array | undefined;
+}
+
+async function* candidates(options: ImageImport, signal: AbortSignal): AsyncGenerator<Candidate> {
+  const image = options.source.dataBlocks();
+  const parents = options.parent?.blocks(signal);
+  const ledger = options.resumed
+    ? options.writer.digests.entries()[Symbol.asyncIterator]()
+    : undefined;
+  try {
+    let inImage = nextOf(image.next());
+    let parent: ListedBlock | undefined = parents && nextOf(await parents.next());
+    let put: BlockDigest | undefined = ledger && nextOf(await ledger.next());
+    for (;;) {
+      const blockIndex = Math.min(
+        inImage ?? Number.POSITIVE_INFINITY,
+        parent?.blockIndex ?? Number.POSITIVE_INFINITY,
+        put?.blockIndex ?? Number.POSITIVE_INFINITY,
+      );
+      if (blockIndex === Number.POSITIVE_INFINITY) return;
+      const isPut = put?.blockIndex === blockIndex;
+      const isParent = parent?.blockIndex === blockIndex;
+      yield {
+        blockIndex,
+        inImage: inImage === blockIndex,
+        parent: isParent ? parent : undefined,
+        // A copy: the ledger's own is good only until its next one.
+        putBefore: isPut ? put?.digest.slice() : undefined,
+      };
+      if (inImage === blockIndex) inImage = nextOf(image.next());
+      if (isParent) parent = parents && nextOf(await parents.next());
+      if (isPut) put = ledger && nextOf(await ledger.next());
+    }
+  } finally {
+    await parents?.return(undefined);
+    await ledger?.return?.();
+  }
+}
+
+function nextOf<T>(result: IteratorResult<T>): T | undefined {
+  return result.done ? undefined : result.value;
+}

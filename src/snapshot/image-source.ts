@@ -1,0 +1,106 @@
+/**
+ * A raw disk image to be read once, block by block: a file or a block device. Where the platform
+ * tells which parts were never written, those are not even read. A file that changes while it is read
+ * would give a snapshot of no moment in its life, so that is looked for and is an error.
+ */
+import type { BigIntStats } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { Failure } from "../common/failure.js";
+import { nextData, sizeOf } from "../common/posix.js";
+import { BLOCK_SIZE, formatSize, GIB, MAX_VOLUME_GIB } from "../common/sizes.js";
+
+export class ImageSource {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly #file: FileHandle;
+  readonly #opened: BigIntStats;
+
+  private constructor(path: string, file: FileHandle, size: number, opened: BigIntStats) {
+    this.path = path;
+    this.size = size;
+    this.#file = file;
+    this.#opened = opened;
+  }
+
+  /** @throws Failure that says why this cannot be imported. */
+  static async open(path: string): Promise<ImageSource> {
+    const file = await open(path, "r").catch((cause: NodeJS.ErrnoException) => {
+      const errno = cause.code === "ENOENT" ? "ENOENT" : "EACCES";
+      throw new Failure(errno, `${path} cannot be opened (${cause.message}).`, { cause });
+    });
+    try {
+      const stat = await file.stat({ bigint: true });
+      if (!stat.isFile() && !stat.isBlockDevice()) {
+        throw new Failure("EINVAL", `${path} is neither a file nor a block device.`);
+      }
+      const size = sizeOf(file.fd);
+      if (size === 0) throw new Failure("EINVAL", `${path} is empty: there is nothing to import.`);
+      if (size > MAX_VOLUME_GIB * GIB) {
+        const limit = formatSize(MAX_VOLUME_GIB * GIB);
+        throw new Failure("EFBIG", `${path} is larger than a volume can be (${limit}).`);
+      }
+      return new ImageSource(path, file, size, stat);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** Size of a volume that holds it: whole GiB, rounded up. */
+  get volumeSizeGiB(): number {
+    return Math.ceil(this.size / GIB);
+  }
+
+  /** Indexes of the blocks that may hold anything but zeros, ascending. */
+  *dataBlocks(): Generator<number> {
+    let next = 0;
+    for (;;) {
+      const extent = nextData(this.#file.fd, next * BLOCK_SIZE, this.size);
+      if (extent === undefined) return;
+      next = Math.max(next, Math.floor(extent[0] / BLOCK_SIZE));
+      const end = Math.ceil(extent[1] / BLOCK_SIZE);
+      while (next < end) {
+        yield next;
+        next += 1;
+      }
+    }
+  }
+
+  /** Fills `target` with a block; what lies behind the end of the image is zeros. */
+  async read(blockIndex: number, target: Uint8Array): Promise<void> {
+    const start = blockIndex * BLOCK_SIZE;
+    const wanted = Math.min(BLOCK_SIZE, this.size - start);
+    let done = 0;
+    while (done < wanted) {
+      const { bytesRead } = await this.#file
+        .read(target, done, wanted - done, start + done)
+        .catch((cause: Error) => {
+          const message = `${this.path} cannot be read at byte ${start + done} (${cause.message}).`;
+          throw new Failure("EIO", message, { cause });
+        });
+      if (bytesRead === 0) this.#changed("it became shorter");
+      done += bytesRead;
+    }
+    target.fill(0, wanted);
+  }
+
+  /** @throws Failure where the file was written or resized since it was opened. */
+  async assertUnchanged(): Promise<void> {
+    const now = await this.#file.stat({ bigint: true });
+    if (sizeOf(this.#file.fd) !== this.size) this.#changed("its size changed");
+    // The times of a device node say nothing of the disk behind it.
+    if (now.isFile() && now.mtimeNs !== this.#opened.mtimeNs) this.#changed("it was written to");
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  #changed(how: string): never {
+    throw new Failure(
+      "EIO",
+      `${this.path} changed while it was read (${how}), so the snapshot was not completed; import it when nothing writes to it.`,
+    );
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Images become snapshots and children of snapshots: whatever is data, zeros or hole in the image and
+ * in the parent, the new snapshot reads as the image does, and nothing is put that need not be.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { BLOCK_SIZE, GIB } from "../../src/common/sizes.js";
+import type { EbsApi } from "../../src/ebs/api.js";
+import { createEbsApi } from "../../src/ebs/create.js";
+import { Meter } from "../../src/ebs/meter.js";
+import type { SnapshotId } from "../../src/ebs/snapshot-id.js";
+import { type Endpoint, startEndpoint } from "../../src/server/endpoint.js";
+import { BlockList } from "../../src/snapshot/block-list.js";
+import { importImage } from "../../src/snapshot/image-import.js";
+import { ImageSource } from "../../src/snapshot/image-source.js";
+import { openImportLedger } from "../../src/snapshot/import-ledger.js";
+import { startSnapshotWriter } from "../../src/snapshot/writer.js";
+
+let folder: string;
+let endpoint: Endpoint;
+let api: EbsApi;
+
+beforeAll(async () => {
+  process.env.AWS_ACCESS_KEY_ID = "test";
+  process.env.AWS_SECRET_ACCESS_KEY = "test";
+  folder = mkdtempSync(join(tmpdir(), "ebsmount-import-"));
+  endpoint = await startEndpoint({ store: join(folder, "store") });
+  api = createEbsApi({
+    endpointUrl: endpoint.url,
+    region: "us-east-1",
+    concurrency: 8,
+    ioTimeoutMs: 20_000,
+    meter: new Meter(),
+    log: () => {},
+    threads: 0,
+  });
+});
+afterAll(async () => {
+  await api.close();
+  await endpoint.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Block → the byte it is full of; 0 is written zeros. What is absent is a hole. */
+type Picture = ReadonlyMap<number, number>;
+
+/** Blocks near each other and near both ends of a volume of 1 GiB. */
+const BLOCKS = [0, 1, 2, 3, 64, 65, 1000, 2046, 2047];
+const pictures: fc.Arbitrary<Picture> = fc
+  .array(fc.tuple(fc.constantFrom(...BLOCKS), fc.integer({ min: 0, max: 3 })), { maxLength: 8 })
+  .map((entries) => new Map(entries));
+
+let made = 0;
+async function draw(picture: Picture): Promise<string> {
+  made += 1;
+  const path = join(folder, `${made}.img`);
+  const file = await open(path, "w");
+  await file.truncate(GIB);
+  for (const [block, byte] of picture) {
+    await file.write(Buffer.alloc(BLOCK_SIZE, byte), 0, BLOCK_SIZE, block * BLOCK_SIZE);
+  }
+  await file.close();
+  return path;
+}
+
+/** @param stopAfter blocks put until the import is interrupted, as often as there are numbers. */
+async function importPicture(
+  picture: Picture,
+  parent: SnapshotId | undefined,
+  stopAfter: readonly number[],
+): Promise<{ id: SnapshotId; bytesPut: number }> {
+  const path = await draw(picture);
+  const clientToken = `token-${made}`;
+  let bytesPut = 0;
+  for (let run = 0; ; run += 1) {
+    const source = await ImageSource.open(path);
+    const writer = await startSnapshotWriter(
+      api,
+      {
+        volumeSizeGiB: 1,
+        clientToken,
+        ...(parent !== undefined && { parentSnapshotId: parent }),
+      },
+      (id) => openImportLedger(join(folder, "ledgers"), id, run > 0),
+    );
+    const stop = new AbortController();
+    const limit = stopAfter[run];
+    try {
+      bytesPut += await importImage({
+        source,
+        writer,
+        ...(parent !== undefined && { parent: await BlockList.open(api, parent) }),
+        resumed: run > 0,
+        concurrency: 3,
+        signal: stop.signal,
+        onProgress: (_done, moved) => {
+          if (limit !== undefined && moved >= limit * BLOCK_SIZE) stop.abort();
+        },
+      });
+      if (stop.signal.aborted) throw new Error("interrupted at the very end");
+      await writer.complete({ wait: true });
+      return { id: writer.snapshotId, bytesPut };
+    } catch (error) {
+      if (!stop.signal.aborted) throw error;
+    } finally {
+      await writer.digests.close();
+      await source.close();
+    }
+  }
+}
+
+async function readBack(id: SnapshotId): Promise<Map<number, number>> {
+  const { blockIndexes, blockTokens } = await api.listSnapshotBlocks(id);
+  const picture = new Map<number, number>();
+  const block = new Uint8Array(BLOCK_SIZE);
+  for (const [i, index] of blockIndexes.entries()) {
+    await api.getSnapshotBlock(id, index, blockTokens[i] as string, block);
+    expect(block.every((byte) => byte === block[0])).toBe(true);
+    picture.set(index, block[0] as number);
+  }
+  return picture;
+}
+
+/** What reads as data: zeros and holes are the same to a reader. */
+function seen(picture: Picture): [number, number][] {
+  return [...picture].filter(([, byte]) => byte !== 0).sort(([a], [b]) => a - b);
+}
+
+test("an image, alone, over a parent and interrupted, reads back as it is", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      pictures,
+      pictures,
+      fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 2 }),
+      async (base, next, stopAfter) => {
+        const parent = await importPicture(base, undefined, []);
+        expect(seen(await readBack(parent.id))).toEqual(seen(base));
+        expect(parent.bytesPut).toBe(seen(base).length * BLOCK_SIZE);
+        const child = await importPicture(next, parent.id, stopAfter);
+        expect(seen(await readBack(child.id))).toEqual(seen(next));
+        if (stopAfter.length === 0) {
+          const before = new Map(seen(base));
+          const after = new Map(seen(next));
+          const differing = BLOCKS.filter((b) => before.get(b) !== after.get(b));
+          expect(child.bytesPut).toBe(differing.length * BLOCK_SIZE);
+        }
+      },
+    ),
+    { numRuns: 25 },
+  );
+});

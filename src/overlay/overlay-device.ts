@@ -1,0 +1,353 @@
+/**
+ * The writable disk: a base that never changes, below local dirty data. Nothing of a write waits for
+ * the base or the network: its bytes go to the overlay files, its sectors into the dirty map, in one
+ * synchronous step; durable it is after flush (journal.ts). A read first gets the base's bytes where
+ * the map says any are needed, and then, again in one synchronous step, lays the dirty bytes over them
+ * by the map of that instant. Sectors never become clean again, so whatever is clean in that step was
+ * clean before it, and its base bytes are there: a read sees all of each write or nothing, and every
+ * write that had returned before it began.
+ */
+import { Failure } from "../common/failure.js";
+import { BLOCK_SIZE, SECTOR_SIZE } from "../common/sizes.js";
+import type { BlockDevice, Extent, View, WritableBlockDevice } from "../device/block-device.js";
+import { GrownDevice } from "../device/grown-device.js";
+import { zeroView } from "../device/zero-device.js";
+import { DirtyFilter } from "./dirty-filter.js";
+import { DirtyMap, type DirtyRun } from "./dirty-map.js";
+import type { SessionFiles } from "./disk-file.js";
+import { HolePuncher } from "./hole-puncher.js";
+import { Journal } from "./journal.js";
+import { applyDirty, baseSpans, mergedExtents } from "./merge.js";
+import { OverlayStore } from "./overlay-store.js";
+import type { Reserve } from "./reserve.js";
+import { CLEAN, DATA, ZERO } from "./sector-states.js";
+
+/** What an overlay needs of a session. */
+export interface OverlayFolder {
+  readonly files: SessionFiles;
+  readonly reserve: Reserve;
+  /** Size of the volume, bytes. */
+  readonly volumeBytes: number;
+}
+
+export interface OverlayOptions {
+  /** Most bytes of dirty data to keep; ENOSPC past it. No limit where absent. */
+  readonly limitBytes?: number;
+  /** Flush by itself this often, ms, so that a crash costs little even without fsync. 0: never. */
+  readonly flushEveryMs?: number;
+}
+
+/** Told of writes and discards, before their effect can be seen. */
+export interface DirtyListener {
+  touched(firstBlock: number, endBlock: number): void;
+}
+
+/** Entries waiting for the journal from which on a writer waits for a flush. */
+const MAX_BACKLOG = 65_536;
+/** Partly written sectors that are kept; past it a write completes its own from the base. */
+const MAX_PARTIAL = 262_144;
+const ZEROS = new Uint8Array(SECTOR_SIZE);
+const DONE = Promise.resolve();
+
+export class OverlayDevice implements WritableBlockDevice {
+  readonly size: number;
+  /** What is below; as large as this device. */
+  readonly base: BlockDevice;
+  /** For another thread that reads the base by itself. */
+  readonly filter = new DirtyFilter();
+  readonly #map = new DirtyMap();
+  readonly #store: OverlayStore;
+  readonly #journal: Journal;
+  readonly #puncher: HolePuncher;
+  readonly #reserve: Reserve;
+  readonly #limitSectors: number;
+  readonly #timer: NodeJS.Timeout | undefined;
+  #listener: DirtyListener | undefined;
+  #refusal: Failure | undefined;
+
+  private constructor(folder: OverlayFolder, base: BlockDevice, options: OverlayOptions) {
+    this.size = folder.volumeBytes;
+    this.base = base.size < this.size ? new GrownDevice(base, this.size) : base;
+    if (this.base.size !== this.size) {
+      throw new Failure("EINVAL", "The session's volume is smaller than the snapshot it is of.");
+    }
+    this.#reserve = folder.reserve;
+    this.#limitSectors = Math.floor((options.limitBytes ?? Number.POSITIVE_INFINITY) / SECTOR_SIZE);
+    this.#store = new OverlayStore(folder.files, this.size);
+    this.#puncher = new HolePuncher(this.#map, this.#store);
+    try {
+      this.#journal = new Journal(
+        folder.files,
+        this.#store,
+        this.#map,
+        this.size / SECTOR_SIZE,
+        folder.reserve,
+        (range) => this.#puncher.add(range),
+      );
+    } catch (error) {
+      this.#store.close();
+      throw error;
+    }
+    for (const run of this.#map.runs()) this.filter.mark(run.first, run.end);
+    // Bytes that no journal knows: written before a crash and never flushed.
+    this.#puncher.add({ start: 0, end: this.size / SECTOR_SIZE }, CLEAN);
+    if (options.flushEveryMs !== undefined && options.flushEveryMs > 0) {
+      // A failure is not lost: what was not flushed stays to be flushed, and fsync tells.
+      const flush = () => void this.flush().catch(() => {});
+      this.#timer = setInterval(flush, options.flushEveryMs).unref();
+    }
+  }
+
+  /**
+   * Opens the overlay of a session, as it was when last flushed, above `base`.
+   * @throws Failure EIO where the journal is damaged
+   */
+  static async open(
+    folder: OverlayFolder,
+    base: BlockDevice,
+    options: OverlayOptions = {},
+  ): Promise<OverlayDevice> {
+    return new OverlayDevice(folder, base, options);
+  }
+
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    const end = this.#checkRange(offset, target.length);
+    const spans = baseSpans(this.#map, offset, end);
+    if (spans.length === 1) {
+      const [from, to] = spans[0]!;
+      await this.base.read(from, target.subarray(from - offset, to - offset));
+    } else if (spans.length > 1) {
+      await Promise.all(
+        spans.map(([from, to]) =>
+          this.base.read(from, target.subarray(from - offset, to - offset)),
+        ),
+      );
+    }
+    this.applyDirty(offset, target);
+  }
+
+  async view(offset: number, length: number): Promise<View> {
+    const end = this.#checkRange(offset, length);
+    const first = Math.floor(offset / SECTOR_SIZE);
+    const last = Math.ceil(end / SECTOR_SIZE);
+    if (length > 0 && this.#map.runEnd(first, last) === last) {
+      const state = this.#map.stateAt(first);
+      if (state === CLEAN) return this.base.view(offset, length);
+      if (state === ZERO) return zeroView(length);
+    }
+    const bytes = Buffer.allocUnsafeSlow(length);
+    await this.read(offset, bytes);
+    return { parts: [bytes], release: () => {} };
+  }
+
+  extents(offset: number, length: number): AsyncIterable<Extent> {
+    const end = this.#checkRange(offset, length);
+    return mergedExtents(this.#map, this.base, offset, end);
+  }
+
+  allocatedBytes(): number | undefined {
+    const below = this.base.allocatedBytes();
+    return below === undefined ? undefined : Math.min(this.size, below + this.dirtyBytes);
+  }
+
+  /** Bytes of dirty data in the overlay files. */
+  get dirtyBytes(): number {
+    return this.#map.dataSectors * SECTOR_SIZE;
+  }
+
+  /** Whether nothing was ever written or discarded in this session. */
+  get isUntouched(): boolean {
+    return this.#map.isEmpty;
+  }
+
+  /** All dirty blocks, ascending; write nothing while iterating. */
+  dirtyRuns(): Iterable<DirtyRun> {
+    return this.#map.runs();
+  }
+
+  /**
+   * Lays the dirty bytes of a range over `target`, which holds the base's bytes (where all of a
+   * sector is dirty they may be anything). Synchronous: the range as it is at this instant.
+   */
+  applyDirty(offset: number, target: Uint8Array): void {
+    applyDirty(this.#map, this.#store, this.#journal, offset, target);
+  }
+
+  write(offset: number, source: Uint8Array): Promise<void> {
+    try {
+      const end = this.#checkRange(offset, source.length);
+      if (source.length === 0) return DONE;
+      if (this.#journal.backlog >= MAX_BACKLOG)
+        return this.#flushThen(() => this.write(offset, source));
+      if (
+        this.#map.partialSectors >= MAX_PARTIAL &&
+        (offset % SECTOR_SIZE) + (end % SECTOR_SIZE) > 0
+      ) {
+        return this.#writeCompleted(offset, source);
+      }
+      this.#writeNow(offset, source);
+      return DONE;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  discard(offset: number, length: number): Promise<void> {
+    try {
+      const end = this.#checkRange(offset, length);
+      if (length === 0) return DONE;
+      if (this.#journal.backlog >= MAX_BACKLOG) {
+        return this.#flushThen(() => this.discard(offset, length));
+      }
+      this.#journal.check();
+      if (this.#refusal !== undefined) throw this.#refusal;
+      const first = Math.ceil(offset / SECTOR_SIZE);
+      const last = Math.floor(end / SECTOR_SIZE);
+      if (first > last) {
+        this.#zeroBytes(offset, end);
+        return DONE;
+      }
+      this.#zeroBytes(offset, first * SECTOR_SIZE);
+      this.#zeroBytes(last * SECTOR_SIZE, end);
+      if (first < last) {
+        this.#touch(first * SECTOR_SIZE, last * SECTOR_SIZE);
+        if (this.#map.set(first, last, ZERO)) this.#changed(first, last);
+      }
+      return DONE;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  flush(): Promise<void> {
+    return this.#journal.flush();
+  }
+
+  /** Tells `listener` of every write and discard from now on, in place of an earlier listener. */
+  listen(listener: DirtyListener): void {
+    this.#listener = listener;
+  }
+
+  /** Refuses writes and discards from now on (EROFS); undefined allows them again. */
+  refuseWrites(why: string | undefined): void {
+    this.#refusal = why === undefined ? undefined : new Failure("EROFS", why);
+  }
+
+  /** Flushes and closes; the base as well. Closed it is even where the flush fails. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.refuseWrites("The session is closed.");
+    try {
+      await this.flush();
+    } finally {
+      await this.#puncher.close();
+      this.#journal.close();
+      this.#store.close();
+      await this.base.close();
+    }
+  }
+
+  async #flushThen(then: () => Promise<void>): Promise<void> {
+    await this.flush();
+    await then();
+  }
+
+  /** Writes whole sectors, with the bytes around `source` as they are. */
+  async #writeCompleted(offset: number, source: Uint8Array): Promise<void> {
+    const start = Math.floor(offset / SECTOR_SIZE) * SECTOR_SIZE;
+    const end = Math.ceil((offset + source.length) / SECTOR_SIZE) * SECTOR_SIZE;
+    const whole = Buffer.allocUnsafeSlow(end - start);
+    await this.read(start, whole);
+    // Once more, as another write may have come between the read and here.
+    this.applyDirty(start, whole);
+    whole.set(source, offset - start);
+    this.#writeNow(start, whole);
+  }
+
+  #writeNow(offset: number, source: Uint8Array): void {
+    const end = offset + source.length;
+    this.#admit(offset, end);
+    this.#touch(offset, end);
+    // Set first: a write that fails may have changed bytes that count already.
+    this.#journal.wrote();
+    this.#store.writeAt(offset, source);
+    const first = Math.ceil(offset / SECTOR_SIZE);
+    const last = Math.floor(end / SECTOR_SIZE);
+    if (first > last) {
+      this.#wroteBytes(last, offset - last * SECTOR_SIZE, end - last * SECTOR_SIZE);
+      return;
+    }
+    if (first < last && this.#map.set(first, last, DATA)) this.#changed(first, last);
+    const head = first * SECTOR_SIZE - offset;
+    if (head > 0) this.#wroteBytes(first - 1, SECTOR_SIZE - head, SECTOR_SIZE);
+    const tail = end - last * SECTOR_SIZE;
+    if (tail > 0) this.#wroteBytes(last, 0, tail);
+  }
+
+  /** Bytes [from, to) of a sector are in the overlay file; the others count by its state. */
+  #wroteBytes(sector: number, from: number, to: number): void {
+    const state = this.#map.stateAt(sector);
+    if (state === DATA) return;
+    if (state === ZERO) {
+      // What the overlay file holds around the bytes is stale: the sector is zeros there.
+      const start = sector * SECTOR_SIZE;
+      if (from > 0) this.#store.writeAt(start, ZEROS.subarray(0, from));
+      if (to < SECTOR_SIZE) this.#store.writeAt(start + to, ZEROS.subarray(to));
+      this.#map.set(sector, sector + 1, DATA);
+      this.#changed(sector, sector + 1);
+    } else if (this.#map.addBytes(sector, from, to)) {
+      this.#changed(sector, sector + 1);
+    }
+  }
+
+  /** Zeros less than a sector: written as bytes, unless they are zeros by state. */
+  #zeroBytes(from: number, to: number): void {
+    if (from < to && this.#map.stateAt(Math.floor(from / SECTOR_SIZE)) !== ZERO) {
+      this.#writeNow(from, ZEROS.subarray(0, to - from));
+    }
+  }
+
+  /** @throws Failure where this write is not to be accepted */
+  #admit(offset: number, end: number): void {
+    this.#journal.check();
+    if (this.#refusal !== undefined) throw this.#refusal;
+    const first = Math.floor(offset / SECTOR_SIZE);
+    const last = Math.ceil(end / SECTOR_SIZE);
+    if (this.#map.dataSectors + (last - first) > this.#limitSectors) {
+      const added = last - first - this.#map.countData(first, last);
+      if (added > 0 && this.#map.dataSectors + added > this.#limitSectors) {
+        throw new Failure(
+          "ENOSPC",
+          "The overlay has reached --overlay-limit: commit, or mount again with a larger one.",
+        );
+      }
+    }
+    if (!this.#reserve.isKept()) {
+      throw new Failure(
+        "ENOSPC",
+        "The disk that holds the session is full: free some space there.",
+      );
+    }
+  }
+
+  /** What others must know before the bytes change. */
+  #touch(offset: number, end: number): void {
+    const first = Math.floor(offset / BLOCK_SIZE);
+    const last = Math.ceil(end / BLOCK_SIZE);
+    this.filter.mark(first, last);
+    this.#listener?.touched(first, last);
+  }
+
+  #changed(firstSector: number, endSector: number): void {
+    const first = Math.floor((firstSector * SECTOR_SIZE) / BLOCK_SIZE);
+    this.#journal.changed(first, Math.ceil((endSector * SECTOR_SIZE) / BLOCK_SIZE));
+  }
+
+  #checkRange(offset: number, length: number): number {
+    const end = offset + length;
+    if (offset < 0 || length < 0 || end > this.size) {
+      throw new Failure("EINVAL", "The range is not inside the volume.");
+    }
+    return end;
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * The dirty bytes themselves, at the same offsets as in the volume, in sparse files of 8 TiB each
+ * (`overlay.img`, `overlay-1.img`, …): one file of 64 TiB is more than ext4 allows (16 TiB). Which
+ * bytes count is not known here but in the dirty map; everything else in the files is stale and must
+ * not be read.
+ */
+import { Failure } from "../common/failure.js";
+import { TIB } from "../common/sizes.js";
+import type { DiskFile, SessionFiles } from "./disk-file.js";
+
+const SEGMENT_BYTES = 8 * TIB;
+
+/** Name of the overlay file that holds the bytes at `segment` × 8 TiB. */
+function segmentName(segment: number): string {
+  return segment === 0 ? "overlay.img" : `overlay-${segment}.img`;
+}
+
+export class OverlayStore {
+  readonly #files: SessionFiles;
+  readonly #segmentBytes: number;
+  readonly #segments: (DiskFile | undefined)[] = [];
+  readonly #unsynced = new Set<DiskFile>();
+  #newNames = false;
+
+  /**
+   * @param size of the volume, bytes
+   * @param segmentBytes where the files divide; the same at each opening (tests choose a small one)
+   */
+  constructor(files: SessionFiles, size: number, segmentBytes = SEGMENT_BYTES) {
+    this.#files = files;
+    this.#segmentBytes = segmentBytes;
+    for (let segment = 0; segment * segmentBytes < size; segment++) {
+      const name = segmentName(segment);
+      this.#segments.push(files.exists(name) ? files.open(name) : undefined);
+    }
+  }
+
+  /** Writes all bytes or throws a Failure (ENOSPC, EIO); some may be written then. */
+  writeAt(offset: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      const { segment, within, length } = this.#locate(offset + done, bytes.length - done);
+      const file = this.#segments[segment] ?? this.#create(segment);
+      this.#unsynced.add(file);
+      file.writeAt(within, length === bytes.length ? bytes : bytes.subarray(done, done + length));
+      done += length;
+    }
+  }
+
+  /** Fills `target`. @throws Failure EIO where the files hold fewer bytes: never zeros instead */
+  readAt(offset: number, target: Uint8Array): void {
+    for (let done = 0; done < target.length; ) {
+      const { segment, within, length } = this.#locate(offset + done, target.length - done);
+      const part = target.subarray(done, done + length);
+      const n = this.#segments[segment]?.readAt(within, part) ?? 0;
+      if (n < length) {
+        throw new Failure(
+          "EIO",
+          `${segmentName(segment)} in the session folder is shorter than its journal says: it was changed or damaged by something else.`,
+        );
+      }
+      done += length;
+    }
+  }
+
+  /** Makes everything written before the call durable. */
+  async sync(): Promise<void> {
+    const files = [...this.#unsynced];
+    this.#unsynced.clear();
+    if (this.#newNames) {
+      this.#newNames = false;
+      await this.#files.syncFolder();
+    }
+    for (const file of files) await file.sync();
+  }
+
+  /** The next run of allocated bytes at or after `offset`, [start, end). */
+  nextData(offset: number): [number, number] | undefined {
+    const first = Math.floor(offset / this.#segmentBytes);
+    for (let segment = first; segment < this.#segments.length; segment++) {
+      const base = segment * this.#segmentBytes;
+      const found = this.#segments[segment]?.nextData(Math.max(0, offset - base));
+      if (found !== undefined) return [base + found[0], base + found[1]];
+    }
+    return undefined;
+  }
+
+  /** Gives the space of a range back, where the file system can. */
+  punch(offset: number, length: number): void {
+    for (let done = 0; done < length; ) {
+      const part = this.#locate(offset + done, length - done);
+      this.#segments[part.segment]?.punch(part.within, part.length);
+      done += part.length;
+    }
+  }
+
+  close(): void {
+    for (const file of this.#segments) file?.close();
+  }
+
+  #locate(offset: number, length: number): { segment: number; within: number; length: number } {
+    const segment = Math.floor(offset / this.#segmentBytes);
+    const within = offset - segment * this.#segmentBytes;
+    return { segment, within, length: Math.min(length, this.#segmentBytes - within) };
+  }
+
+  #create(segment: number): DiskFile {
+    const file = this.#files.open(segmentName(segment));
+    this.#segments[segment] = file;
+    this.#newNames = true;
+    return file;
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * The volume of a mount that can be written: an overlay, kept in a session, over the parent snapshot
+ * or over nothing. Finishing it commits the session and throws it away once the snapshot is made;
+ * whatever goes wrong before that leaves the session as it is.
+ */
+import { Failure } from "../common/failure.js";
+import { directReads } from "../device/direct-reads.js";
+import type { SnapshotDevice } from "../device/snapshot-device.js";
+import { ZeroDevice } from "../device/zero-device.js";
+import type { EbsApi } from "../ebs/api.js";
+import type { SnapshotId } from "../ebs/snapshot-id.js";
+import { BackgroundUpload } from "../overlay/background-upload.js";
+import { commit } from "../overlay/committer.js";
+import { OverlayDevice } from "../overlay/overlay-device.js";
+import type { Session } from "../overlay/session.js";
+import { Upload } from "../overlay/upload.js";
+import type { CommitProgress, MountOutcome } from "./control-protocol.js";
+import {
+  openCache,
+  openDevice,
+  readingOf,
+  type VolumeOptions,
+  type VolumeService,
+} from "./snapshot-volumes.js";
+import type { Volumes } from "./volumes.js";
+
+export interface SessionVolumeOptions extends VolumeOptions {
+  /** Wait until the new snapshot is completed. */
+  readonly wait: boolean;
+  /** Most changed data to keep, bytes. */
+  readonly overlayLimit?: number;
+  /** Upload quiet blocks while mounted. */
+  readonly writeback?: { readonly concurrency: number; readonly quietMs: number };
+}
+
+/** How often changes are flushed without anybody asking, ms. */
+const FLUSH_EVERY = 5000;
+
+/**
+ * GiB of a volume that continues `parent`, at least `wanted` where that is given.
+ * @throws Failure EINVAL where that is smaller than the parent.
+ */
+export async function sizeOfSnapshot(
+  api: EbsApi,
+  parent: SnapshotId,
+  wanted: number | undefined,
+): Promise<number> {
+  const { volumeSizeGiB } = await api.listSnapshotBlocks(parent, { maxResults: 100 });
+  if (wanted === undefined) return volumeSizeGiB;
+  if (wanted >= volumeSizeGiB) return wanted;
+  throw new Failure(
+    "EINVAL",
+    `${parent} has ${volumeSizeGiB} GiB: a volume can grow (--size), but not shrink.`,
+  );
+}
+
+/** Takes over the session: closing the volumes closes it. @throws Failure; then it is still open. */
+export async function openSessionVolume(
+  service: VolumeService,
+  session: Session,
+  options: SessionVolumeOptions,
+): Promise<Volumes> {
+  const { parentSnapshotId, kind } = session.record;
+  const cache = openCache(service, options);
+  let below: SnapshotDevice | undefined;
+  let overlay: OverlayDevice;
+  try {
+    if (parentSnapshotId !== undefined) {
+      below = await openDevice(service, cache, parentSnapshotId, options);
+    }
+    overlay = await OverlayDevice.open(session, below ?? new ZeroDevice(session.volumeBytes), {
+      ...(options.overlayLimit === undefined ? {} : { limitBytes: options.overlayLimit }),
+      flushEveryMs: FLUSH_EVERY,
+    });
+  } catch (error) {
+    await below?.close();
+    cache.close();
+    throw error;
+  }
+  const upload =
+    options.writeback !== undefined && kind === "rw"
+      ? await Upload.open(session, overlay, service.api)
+      : undefined;
+  const background =
+    upload === undefined
+      ? undefined
+      : new BackgroundUpload(upload, {
+          ...options.writeback,
+          log: (level, message) => options.log[level](message),
+        });
+  let finished = false;
+
+  async function finish(
+    onProgress: (progress: CommitProgress) => void,
+    signal: AbortSignal,
+  ): Promise<MountOutcome> {
+    await background?.stop();
+    if (kind === "scratch") {
+      finished = true;
+      return { message: "The changes were scratch and are thrown away." };
+    }
+    try {
+      const { snapshotId } = await commit(session, overlay, service.api, {
+        concurrency: options.concurrency,
+        wait: options.wait,
+        signal,
+        onProgress,
+        ...(upload === undefined ? {} : { upload }),
+      });
+      finished = true;
+      return snapshotId === undefined
+        ? { message: "Nothing was changed: there is no new snapshot." }
+        : { snapshotId, message: `The changes are snapshot ${snapshotId}.` };
+    } catch (error) {
+      throw new Failure(
+        error instanceof Failure ? error.errno : "EIO",
+        `The changes are not a snapshot yet: ${(error as Error).message} They are kept: finish with \`ebsmount commit ${session.id}\`.`,
+        { cause: error },
+      );
+    }
+  }
+
+  return {
+    list: [{ name: `${parentSnapshotId ?? "volume"}.img`, device: overlay }],
+    session: session.id,
+    directReads: (inodes) =>
+      below === undefined
+        ? undefined
+        : directReads([
+            {
+              inode: inodes[0] as number,
+              device: below,
+              dirtyFilter: overlay.filter.memory,
+            },
+          ]),
+    cacheReading: () => readingOf(cache),
+    dirtyBytes: () => overlay.dirtyBytes,
+    finish,
+    close: async () => {
+      await background?.stop();
+      // It closes what is below it as well.
+      await overlay.close();
+      cache.close();
+      if (finished) await session.remove();
+      else await session.close();
+    },
+  };
+}

@@ -1,0 +1,56 @@
+/**
+ * Where this program keeps what must outlive a process: records of live mounts, their logs, and the
+ * mount sessions with data not yet in a snapshot. One folder a user, readable by nobody else, since
+ * overlays hold the contents of disks.
+ */
+import { chmodSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { Failure } from "../common/failure.js";
+
+export interface StateFolder {
+  readonly path: string;
+  /** Records of live mounts. */
+  readonly mounts: string;
+  readonly logs: string;
+}
+
+/**
+ * Opens the state folder, made with mode 0700 where it is missing. The first of these that is set:
+ * `chosen` (--state-dir or EBSMOUNT_STATE_DIR), $XDG_STATE_HOME/ebsmount, ~/.local/state/ebsmount.
+ * Source: XDG Base Directory Specification 0.8.
+ * @throws Failure EACCES where it cannot be made or written.
+ */
+export function openStateFolder(chosen?: string): StateFolder {
+  const xdg = process.env.XDG_STATE_HOME;
+  const path = resolve(
+    chosen ?? join(xdg?.startsWith("/") ? xdg : join(homedir(), ".local/state"), "ebsmount"),
+  );
+  const folder = { path, mounts: join(path, "mounts"), logs: join(path, "logs") };
+  try {
+    const made = mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (made !== undefined) chmodSync(path, 0o700);
+    mkdirSync(folder.mounts, { recursive: true, mode: 0o700 });
+    mkdirSync(folder.logs, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new Failure(
+      "EACCES",
+      `The state folder ${path} cannot be made (${(cause as Error).message}); choose another with --state-dir.`,
+      { cause },
+    );
+  }
+  return folder;
+}
+
+/** Logs that are kept, the newest; far more than there are mounts alive at a time. */
+const KEPT_LOGS = 200;
+
+/** @returns where a new mount logs. Its name sorts by time, so old logs are known by theirs. */
+export function newLogFile(folder: StateFolder): string {
+  const old = readdirSync(folder.logs)
+    .sort()
+    .slice(0, -(KEPT_LOGS - 1));
+  for (const name of old) rmSync(join(folder.logs, name), { force: true });
+  const stamp = new Date().toISOString().replace(/[:.]/g, "-");
+  return join(folder.logs, `${stamp}-${process.pid}.log`);
+}

@@ -1,0 +1,166 @@
+/**
+ * `ebsmount import`: opens the image, the parent and the pending snapshot, uploads what must be, and
+ * completes. The snapshot's id is printed only for a snapshot that the service took as complete. An
+ * import that fails says how to go on with it: the client token leads to the same pending snapshot,
+ * and the ledger in the state folder knows what it holds.
+ */
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { errnoOf, Failure } from "../common/failure.js";
+import type { EbsApi, StartSnapshotOptions } from "../ebs/api.js";
+import { parseSnapshotId } from "../ebs/snapshot-id.js";
+import { openStateFolder } from "../mount/state-folder.js";
+import { BlockList } from "../snapshot/block-list.js";
+import { importImage } from "../snapshot/image-import.js";
+import { ImageSource } from "../snapshot/image-source.js";
+import { openImportLedger, removeImportLedger } from "../snapshot/import-ledger.js";
+import { checkInheritance } from "../snapshot/inherited-blocks.js";
+import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
+import { interruptible, UsageFailure } from "./errors.js";
+import type { ServiceOptions } from "./options.js";
+import { startProgress } from "./progress.js";
+import { openService } from "./service.js";
+import {
+  checkSnapshotOptions,
+  type SnapshotOptions,
+  snapshotSettings,
+} from "./snapshot-options.js";
+
+export interface ImportOptions extends ServiceOptions, SnapshotOptions {
+  readonly parent?: string;
+  readonly clientToken?: string;
+  readonly stateDir?: string;
+}
+
+export async function importFile(path: string, options: ImportOptions): Promise<void> {
+  checkUsage(options);
+  const source = await ImageSource.open(path);
+  try {
+    const { api } = await openService(options);
+    try {
+      const id = await interruptible((signal) => run(api, source, options, signal));
+      process.stdout.write(`${id}\n`);
+    } finally {
+      await api.close();
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+function checkUsage(options: ImportOptions): void {
+  checkSnapshotOptions(options, options.parent !== undefined);
+  const { clientToken } = options;
+  // Source of the limit: StartSnapshot.
+  if (clientToken !== undefined && (clientToken.length < 1 || clientToken.length > 255)) {
+    throw new UsageFailure("--client-token is 1 to 255 characters.");
+  }
+}
+
+async function run(
+  api: EbsApi,
+  source: ImageSource,
+  options: ImportOptions,
+  signal: AbortSignal,
+): Promise<string> {
+  const parent =
+    options.parent === undefined
+      ? undefined
+      : await BlockList.open(api, parseSnapshotId(options.parent), signal);
+  if (parent !== undefined && source.volumeSizeGiB < parent.volumeSizeGiB) {
+    throw new Failure(
+      "EINVAL",
+      `${source.path} is smaller than the volume of its parent (${parent.volumeSizeGiB} GiB), which a child cannot be; enlarge it (truncate -s ${parent.volumeSizeGiB}G) or leave out --parent.`,
+    );
+  }
+  const folder = join(openStateFolder(options.stateDir).path, "imports");
+  const clientToken = options.clientToken ?? randomUUID();
+  const resumed = options.clientToken !== undefined;
+  const start: StartSnapshotOptions = {
+    volumeSizeGiB: source.volumeSizeGiB,
+    clientToken,
+    ...snapshotSettings(options),
+    ...(parent !== undefined && { parentSnapshotId: parent.snapshotId }),
+    signal,
+  };
+  let writer: SnapshotWriter | undefined;
+  let completed = false;
+  try {
+    writer = await startSnapshotWriter(api, start, (id) => openImportLedger(folder, id, resumed));
+    if (writer.status === "completed") {
+      const said = `${writer.snapshotId} was completed by an earlier import with this client token; nothing was uploaded now.`;
+      process.stderr.write(`${said}\n`);
+    } else {
+      await upload(writer, source, parent, resumed, options, signal);
+    }
+    completed = true;
+    if (parent !== undefined && options.wait) {
+      const { digests } = writer;
+      await checkInheritance(api, {
+        childId: writer.snapshotId,
+        parentId: parent.snapshotId,
+        wasPut: async (block) => (await digests.get(block)) !== undefined,
+        signal,
+      });
+    }
+    await removeImportLedger(folder, writer.snapshotId);
+    return writer.snapshotId;
+  } catch (error) {
+    throw completed ? error : withAdvice(error, writer, clientToken, signal);
+  } finally {
+    await writer?.digests.close();
+  }
+}
+
+async function upload(
+  writer: SnapshotWriter,
+  source: ImageSource,
+  parent: BlockList | undefined,
+  resumed: boolean,
+  options: ImportOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  if (writer.status === "error") {
+    throw new Failure(
+      "EIO",
+      `${writer.snapshotId}, started with this client token, has failed or expired; import again without the token.`,
+    );
+  }
+  const bar = startProgress("Importing", "bytes");
+  try {
+    await importImage({
+      source,
+      writer,
+      ...(parent !== undefined && { parent }),
+      resumed,
+      concurrency: options.concurrency,
+      signal,
+      onProgress: (done, moved) => bar.update(done, source.size, moved),
+    });
+  } finally {
+    bar.stop();
+  }
+  const completion = await writer.complete({ wait: options.wait, signal });
+  if (completion === "accepted" && options.wait) {
+    process.stderr.write(
+      `${writer.snapshotId} is written; without the permission ebs:ListSnapshotBlocks it cannot be asked here when it is completed.\n`,
+    );
+  }
+}
+
+/** What failed, and how to go on with the pending snapshot where there is or may be one. */
+function withAdvice(
+  error: unknown,
+  writer: SnapshotWriter | undefined,
+  clientToken: string,
+  signal: AbortSignal,
+): unknown {
+  if (writer === undefined || writer.status !== "pending") return error;
+  const reason = signal.aborted ? signal.reason : error;
+  if (!(reason instanceof Failure)) return reason;
+  return new Failure(
+    errnoOf(reason),
+    `${reason.message} The unfinished ${writer.snapshotId} expires by itself; to go on with it, run the same command with --client-token ${clientToken}`,
+    { cause: reason },
+  );
+}

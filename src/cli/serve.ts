@@ -1,0 +1,123 @@
+/**
+ * `ebsmount serve`: the local endpoint in a process of its own, until SIGINT or SIGTERM. The first
+ * line on standard output says where it listens, so scripts need not guess; the endpoint's code is
+ * loaded only when the command runs.
+ */
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { Failure } from "../common/failure.js";
+import type { Credentials } from "../server/signature.js";
+import { interruptible } from "./errors.js";
+
+interface ServeOptions {
+  readonly store: string;
+  readonly port: number;
+  readonly host: string;
+  readonly faults?: string;
+  readonly synthetic: readonly string[];
+  readonly accessKeyId?: string;
+  readonly secretAccessKey?: string;
+  readonly completionDelay: number;
+  readonly blockTokenLife: number;
+  readonly pageTokenLife: number;
+  readonly timeoutMinute: number;
+  readonly maxPending: number;
+  readonly sync: boolean;
+}
+
+const collect = (value: string, before: readonly string[]): string[] => [...before, value];
+
+function amount(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && value >= 0 && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError("It must be a number of 0 or more.");
+}
+
+function portNumber(text: string): number {
+  const value = amount(text);
+  if (Number.isInteger(value) && value < 65_536) return value;
+  throw new InvalidArgumentError("It must be a port number, 0 to 65535.");
+}
+
+export function registerServe(program: Command): void {
+  program
+    .command("serve")
+    .description("serve the EBS direct APIs from a local folder")
+    .requiredOption("--store <dir>", "folder that holds the snapshots; made if missing")
+    .option("--port <n>", "port to listen on; 0: any free one", portNumber, 0)
+    .option("--host <address>", "address to listen on", "127.0.0.1")
+    .option("--faults <file>", "JSON file of faults to order")
+    .option(
+      "--synthetic <spec>",
+      "serve a computed snapshot, e.g. size=64TiB,written=all,seed=1 (repeatable)",
+      collect,
+      [],
+    )
+    .addOption(
+      new Option("--access-key-id <id>", "check signatures against this key").env(
+        "EBSMOUNT_ACCESS_KEY_ID",
+      ),
+    )
+    .addOption(
+      new Option("--secret-access-key <key>", "its secret; other users see a command line").env(
+        "EBSMOUNT_SECRET_ACCESS_KEY",
+      ),
+    )
+    .option("--completion-delay <s>", "seconds that a completed snapshot stays pending", amount, 0)
+    .option("--block-token-life <s>", "seconds that block tokens live", amount, 7 * 24 * 3600)
+    .option("--page-token-life <s>", "seconds that page tokens live", amount, 3600)
+    .option("--timeout-minute <s>", "seconds in a minute of a snapshot's Timeout", amount, 60)
+    .option("--max-pending <n>", "snapshots that may be pending at a time", amount, 100)
+    .option("--sync", "acknowledge only what is on the disk", false)
+    .action(serve);
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  const { startEndpoint } = await import("../server/endpoint.js");
+  const { parseFaultRules } = await import("../server/fault-rule.js");
+  const { parseSyntheticText } = await import("../server/synthetic-spec.js");
+  const specs = options.synthetic.map(parseSyntheticText);
+  const credentials = credentialsOf(options);
+  await interruptible(async (signal) => {
+    const endpoint = await startEndpoint({
+      store: options.store,
+      port: options.port,
+      host: options.host,
+      ...(credentials === undefined ? {} : { credentials }),
+      faults: options.faults === undefined ? [] : parseFaultRules(readJson(options.faults)),
+      sync: options.sync,
+      completionDelayMs: options.completionDelay * 1000,
+      blockTokenLifeMs: options.blockTokenLife * 1000,
+      pageTokenLifeMs: options.pageTokenLife * 1000,
+      minuteMs: options.timeoutMinute * 1000,
+      maxPending: options.maxPending,
+    });
+    console.log(`Listening on ${endpoint.url}`);
+    for (const spec of specs) console.log(`Synthetic snapshot ${endpoint.createSynthetic(spec)}`);
+    if (!signal.aborted) await once(signal, "abort");
+    await endpoint.close();
+  });
+}
+
+function credentialsOf(options: ServeOptions): Credentials | undefined {
+  const { accessKeyId, secretAccessKey } = options;
+  if (accessKeyId === undefined && secretAccessKey === undefined) return undefined;
+  if (accessKeyId !== undefined && secretAccessKey !== undefined) {
+    return { accessKeyId, secretAccessKey };
+  }
+  throw new Failure(
+    "EINVAL",
+    "Checking signatures needs both an access key id and its secret access key; one is missing.",
+  );
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch (cause) {
+    throw new Failure("EINVAL", `Cannot read JSON from ${path}: ${(cause as Error).message}.`, {
+      cause,
+    });
+  }
+}

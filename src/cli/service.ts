@@ -1,0 +1,31 @@
+/** The service as a command's options name it, with a meter and a log. Loads the AWS SDK. */
+import { type Logger, openLog } from "../common/log.js";
+import type { EbsApi } from "../ebs/api.js";
+import { createEbsApi } from "../ebs/create.js";
+import { Meter } from "../ebs/meter.js";
+import type { ServiceOptions } from "./options.js";
+
+export interface Service {
+  /** Close it when done. */
+  readonly api: EbsApi;
+  readonly meter: Meter;
+  readonly log: Logger;
+}
+
+/** Makes no request. @param log to standard error unless told otherwise. */
+export async function openService(
+  options: ServiceOptions,
+  log: Logger = openLog(options.logLevel),
+): Promise<Service> {
+  const meter = new Meter();
+  const api = createEbsApi({
+    ...(options.region !== undefined && { region: options.region }),
+    ...(options.profile !== undefined && { profile: options.profile }),
+    ...(options.endpointUrl !== undefined && { endpointUrl: options.endpointUrl }),
+    concurrency: options.concurrency,
+    ioTimeoutMs: options.ioTimeout,
+    meter,
+    log: (level, message) => log[level](message),
+  });
+  return { api, meter, log };
+}

@@ -1,0 +1,127 @@
+import { createInterface } from "node:readline/promises";
+import { Failure } from "../common/failure.js";
+import { formatSize } from "../common/sizes.js";
+import { openSessionVolume } from "../mount/session-volume.js";
+import { openStateFolder } from "../mount/state-folder.js";
+import { discardSession, openSession } from "../overlay/session.js";
+import { type ListedSession, listSessions } from "../overlay/session-list.js";
+import { interruptible } from "./errors.js";
+import type { ServiceOptions } from "./options.js";
+import { CommitBar } from "./progress.js";
+import { openService } from "./service.js";
+
+export function printSessions(json: boolean, stateDir?: string): void {
+  const sessions = listSessions(openStateFolder(stateDir).path);
+  if (json)
+    process.stdout.write(`${JSON.stringify({ sessions: sessions.map(toJson) }, null, 2)}\n`);
+  else if (sessions.length === 0) process.stdout.write("No sessions.\n");
+  else process.stdout.write(`${sessions.map(toText).join("\n\n")}\n`);
+}
+
+/** Client tokens stay out: who has one can ask for the same snapshot. */
+function toJson({ id, path, record, inUse, dirtyBytes, problem }: ListedSession): object {
+  if (record === undefined) return { id, path, inUse, problem };
+  const { kind, state, parentSnapshotId, volumeSizeGiB, mountPoint, resultSnapshotId } = record;
+  return {
+    id,
+    path,
+    inUse,
+    kind,
+    state,
+    parentSnapshotId,
+    pendingSnapshotId: record.upload?.snapshotId,
+    resultSnapshotId,
+    volumeSizeGiB,
+    mountPoint,
+    dirtyBytes,
+    createdAt: new Date(record.createdAt).toISOString(),
+    problem,
+  };
+}
+
+function toText({ id, record, inUse, dirtyBytes, problem }: ListedSession): string {
+  const lines = [`${id}  ${inUse ? "in use" : "interrupted"}`];
+  if (record !== undefined) {
+    const of = record.parentSnapshotId ?? "blank";
+    lines.push(`  ${record.kind} of ${of}, ${record.volumeSizeGiB} GiB, at ${record.mountPoint}`);
+    const dirty = dirtyBytes === undefined ? "" : `, ${formatSize(dirtyBytes)} changed`;
+    lines.push(`  since ${new Date(record.createdAt).toISOString()}${dirty}`);
+    const result = record.resultSnapshotId ?? record.upload?.snapshotId;
+    if (result !== undefined) lines.push(`  ${record.state}: ${result}`);
+  }
+  if (problem !== undefined) lines.push(`  ${problem}`);
+  if (!inUse) {
+    if (record?.kind === "rw") {
+      lines.push(`  finish it:   ebsmount commit ${id}`);
+      lines.push(`  go on in it: ebsmount mount --resume ${id} MOUNTPOINT`);
+    }
+    lines.push(`  drop it:     ebsmount discard ${id}`);
+  }
+  return lines.join("\n");
+}
+
+export interface CommitCommandOptions extends ServiceOptions {
+  readonly wait: boolean;
+  readonly stateDir?: string;
+}
+
+/** @throws Failure as the commit did; the session is kept then. */
+export async function commitSession(id: string, options: CommitCommandOptions): Promise<void> {
+  const folder = openStateFolder(options.stateDir);
+  const session = await openSession(folder.path, id);
+  if (session.record.kind === "scratch") {
+    await session.close();
+    throw new Failure(
+      "EINVAL",
+      `Session ${id} is a scratch one: its changes never become a snapshot; drop it with \`ebsmount discard ${id}\`.`,
+    );
+  }
+  const service = await openService({ ...session.record.context, ...options });
+  const bar = new CommitBar();
+  try {
+    const volumes = await openSessionVolume(service, session, {
+      // One reader that goes once through what changed: a small cache will do.
+      cacheBytes: 64 * 1024 * 1024,
+      readAheadBytes: 0,
+      concurrency: options.concurrency,
+      ioTimeoutMs: options.ioTimeout,
+      log: service.log,
+      wait: options.wait,
+    });
+    try {
+      const outcome = await interruptible((signal) => volumes.finish(bar.update, signal));
+      bar.stop();
+      if (outcome.message !== undefined) process.stderr.write(`${outcome.message}\n`);
+      if (outcome.snapshotId !== undefined) process.stdout.write(`${outcome.snapshotId}\n`);
+    } finally {
+      bar.stop();
+      await volumes.close();
+    }
+  } finally {
+    await service.api.close();
+  }
+}
+
+export async function discard(id: string, yes: boolean, stateDir?: string): Promise<void> {
+  const folder = openStateFolder(stateDir);
+  if (!yes) {
+    const listed = listSessions(folder.path).find((session) => session.id === id);
+    if (listed !== undefined) process.stderr.write(`${toText(listed)}\n`);
+    if (!process.stdin.isTTY) {
+      throw new Failure("EINVAL", "Nobody is here to ask: say --yes to throw the changes away.");
+    }
+    const ask = createInterface({ input: process.stdin, output: process.stderr });
+    const answer = await ask.question("Throw these changes away for good? [y/N] ");
+    ask.close();
+    if (!/^y(es)?$/i.test(answer.trim())) throw new Failure("EINTR", "Nothing was thrown away.");
+  }
+  const record = await discardSession(folder.path, id);
+  const pending = record?.upload?.snapshotId;
+  process.stderr.write(
+    `Session ${id} is gone.${
+      pending === undefined || record?.state === "committed"
+        ? ""
+        : ` Its unfinished snapshot ${pending} ends by itself, or delete it now: aws ec2 delete-snapshot --snapshot-id ${pending}`
+    }\n`,
+  );
+}

@@ -1,0 +1,45 @@
+/**
+ * `ebsmount sessions`, `commit` and `discard`: what to do about changes that are not a snapshot yet,
+ * after a crash, a broken network or an interrupted unmount.
+ */
+import type { Command } from "commander";
+import { serviceOptions, stateDirOption } from "./options.js";
+import type { CommitCommandOptions } from "./sessions-action.js";
+
+export function registerSessions(program: Command): void {
+  program
+    .command("sessions")
+    .summary("list changes that are not a snapshot yet")
+    .description("Lists the mount sessions kept on this machine, in use or interrupted.")
+    .option("--json", "as JSON, for programs")
+    .addOption(stateDirOption())
+    .action(async (options: { json?: boolean; stateDir?: string }) => {
+      const { printSessions } = await import("./sessions-action.js");
+      printSessions(options.json ?? false, options.stateDir);
+    });
+  const commit = program
+    .command("commit")
+    .summary("make the snapshot of an interrupted session")
+    .description(
+      "Turns an interrupted session's changes into the snapshot that its unmount would have made, " +
+        "and prints its id. The region, profile and endpoint are the mount's unless given.",
+    )
+    .argument("<session>", "from ebsmount sessions")
+    .option("--no-wait", "do not wait until the snapshot is completed")
+    .addOption(stateDirOption());
+  serviceOptions(commit, "error").action(async (id: string, options: CommitCommandOptions) => {
+    const { commitSession } = await import("./sessions-action.js");
+    await commitSession(id, options);
+  });
+  program
+    .command("discard")
+    .summary("throw an interrupted session's changes away")
+    .description("Throws a session's changes away, after asking.")
+    .argument("<session>", "from ebsmount sessions")
+    .option("-y, --yes", "do not ask")
+    .addOption(stateDirOption())
+    .action(async (id: string, options: { yes?: boolean; stateDir?: string }) => {
+      const { discard } = await import("./sessions-action.js");
+      await discard(id, options.yes ?? false, options.stateDir);
+    });
+}

@@ -1,0 +1,66 @@
+import { resolve } from "node:path";
+import { Failure } from "../common/failure.js";
+import { clearMount } from "../mount/clear-mount.js";
+import { askMount } from "../mount/control-client.js";
+import type { MountOutcome } from "../mount/control-protocol.js";
+import { findMount } from "../mount/find-mount.js";
+import { removeRecord } from "../mount/mount-record.js";
+import { openStateFolder } from "../mount/state-folder.js";
+import { Interrupted, interruptible } from "./errors.js";
+import { CommitBar } from "./progress.js";
+
+/** @throws Failure ENOENT where nothing is mounted; EBUSY; what the commit failed with. */
+export async function unmount(path: string, lazy: boolean, stateDir?: string): Promise<void> {
+  const folder = openStateFolder(stateDir);
+  const found = findMount(folder, path);
+  if (found === undefined) {
+    throw new Failure(
+      "ENOENT",
+      `Nothing of ebsmount is mounted at ${resolve(path)}; \`ebsmount status\` lists the mounts.`,
+    );
+  }
+  if (found.record === undefined) {
+    await clearMount(found.mountPoint, lazy);
+    return;
+  }
+  if (found.state === "stale") {
+    await clearMount(found.mountPoint, true);
+    removeRecord(folder, found.record);
+    const { session } = found.record;
+    process.stderr.write(
+      `The process of ${found.mountPoint} had died; its mount point is cleared.${
+        session === undefined
+          ? ""
+          : ` What was flushed to it is kept: finish it with \`ebsmount commit ${session}\` or go on with \`ebsmount mount --resume ${session} MOUNTPOINT\`.`
+      }\n`,
+    );
+    if (session !== undefined) process.exitCode = 1;
+    return;
+  }
+  const bar = new CommitBar();
+  let outcome: MountOutcome;
+  try {
+    const { controlSocket } = found.record;
+    const asked = askMount(controlSocket, { command: "unmount", lazy }, { onProgress: bar.update });
+    outcome = (await interruptible((signal) => unlessStopped(asked, signal))) as MountOutcome;
+  } catch (cause) {
+    if (!(cause instanceof Interrupted)) throw cause;
+    const advice = "the unmount itself goes on: `ebsmount status` shows how far it is.";
+    throw new Failure("EINTR", `Interrupted; ${advice}`, { cause });
+  } finally {
+    bar.stop();
+  }
+  if (outcome.message !== undefined) process.stderr.write(`${outcome.message}\n`);
+  if (outcome.snapshotId !== undefined) process.stdout.write(`${outcome.snapshotId}\n`);
+}
+
+/** The work goes on elsewhere: only the waiting for it is stopped. */
+async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  work.catch(() => {});
+  return await Promise.race([
+    work,
+    new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    }),
+  ]);
+}

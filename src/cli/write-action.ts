@@ -1,0 +1,149 @@
+/** Mounts that can be written: of a snapshot, of an interrupted session, and of a blank volume. */
+import { GIB } from "../common/sizes.js";
+import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
+import {
+  openSessionVolume,
+  type SessionVolumeOptions,
+  sizeOfSnapshot,
+} from "../mount/session-volume.js";
+import { openStateFolder } from "../mount/state-folder.js";
+import { createSession, openSession, type Session } from "../overlay/session.js";
+import { UsageFailure } from "./errors.js";
+import { type MountCommandOptions, type OpenVolumes, runMount } from "./mount-action.js";
+import {
+  checkSnapshotOptions,
+  type SnapshotOptions,
+  snapshotSettings,
+} from "./snapshot-options.js";
+
+export interface WriteCommandOptions extends MountCommandOptions, SnapshotOptions {
+  readonly rw?: boolean;
+  readonly scratch?: boolean;
+  readonly resume?: string;
+  /** Bytes. */
+  readonly size?: number;
+  readonly overlayLimit: number;
+  readonly writeback: boolean;
+  readonly writebackConcurrency: number;
+  /** Milliseconds. */
+  readonly writebackDelay: number;
+}
+
+/** `mount --rw`, `--scratch` and `--resume`. @param places as given. */
+export async function mountForWriting(
+  places: readonly string[],
+  options: WriteCommandOptions,
+): Promise<void> {
+  if (options.resume !== undefined) {
+    const [mountPoint, ...more] = places;
+    if (mountPoint === undefined || more.length > 0) {
+      throw new UsageFailure(
+        "A session knows its snapshot: ebsmount mount --resume SESSION MOUNTPOINT.",
+      );
+    }
+    return resume(options.resume, mountPoint, options);
+  }
+  const [snapshot, mountPoint, ...more] = places;
+  if (snapshot === undefined || mountPoint === undefined || more.length > 0) {
+    throw new UsageFailure(
+      "One snapshot is mounted for writing at a time: ebsmount mount --rw SNAPSHOT MOUNTPOINT.",
+    );
+  }
+  const parent = parseSnapshotId(snapshot);
+  checkSnapshotOptions(options, true);
+  await mountNew(parent, mountPoint, options.scratch ? "scratch" : "rw", options);
+}
+
+/** `create`: a volume with nothing below it. */
+export async function createBlank(mountPoint: string, options: WriteCommandOptions): Promise<void> {
+  if (options.size === undefined) {
+    throw new UsageFailure("Say how large the volume is: ebsmount create --size 8GiB MOUNTPOINT.");
+  }
+  checkSnapshotOptions(options, false);
+  await mountNew(undefined, mountPoint, "rw", options);
+}
+
+async function mountNew(
+  parent: SnapshotId | undefined,
+  mountPoint: string,
+  kind: "rw" | "scratch",
+  options: WriteCommandOptions,
+): Promise<void> {
+  const open: OpenVolumes = async (service, log) => {
+    const wanted = options.size === undefined ? undefined : Math.ceil(options.size / GIB);
+    const volumeSizeGiB =
+      parent === undefined ? (wanted ?? 0) : await sizeOfSnapshot(service.api, parent, wanted);
+    const session = await createSession(openStateFolder(options.stateDir).path, {
+      kind,
+      volumeSizeGiB,
+      mountPoint,
+      ...(parent === undefined ? {} : { parentSnapshotId: parent }),
+      commit: snapshotSettings(options),
+      context: context(options),
+    });
+    try {
+      return await openSessionVolume(service, session, volumeOptions(options, log));
+    } catch (error) {
+      // Nothing was written: an empty session would only be litter.
+      await session.remove();
+      throw error;
+    }
+  };
+  await runMount(mountPoint, parent === undefined ? [] : [parent], kind, options, open);
+}
+
+async function resume(id: string, mountPoint: string, options: WriteCommandOptions): Promise<void> {
+  const path = openStateFolder(options.stateDir).path;
+  // Only a look, for what must be known before; the process that mounts takes the lock for good.
+  const { record } = await inspect(path, id);
+  const parents = record.parentSnapshotId === undefined ? [] : [record.parentSnapshotId];
+  const merged = { ...record.context, ...options };
+  await runMount(mountPoint, parents, record.kind, merged, async (service, log) => {
+    const session = await openSession(path, id, true);
+    await session.update({ mountPoint });
+    return openSessionVolume(service, session, volumeOptions(options, log)).catch(
+      async (error: unknown) => {
+        await session.close();
+        throw error;
+      },
+    );
+  });
+}
+
+async function inspect(path: string, id: string): Promise<Session> {
+  const session = await openSession(path, id, true);
+  await session.close();
+  return session;
+}
+
+function volumeOptions(
+  options: WriteCommandOptions,
+  log: SessionVolumeOptions["log"],
+): SessionVolumeOptions {
+  return {
+    cacheBytes: options.cacheSize,
+    readAheadBytes: options.readahead,
+    concurrency: options.concurrency,
+    ioTimeoutMs: options.ioTimeout,
+    log,
+    wait: options.wait,
+    overlayLimit: options.overlayLimit,
+    ...(options.writeback
+      ? {
+          writeback: {
+            concurrency: options.writebackConcurrency,
+            quietMs: options.writebackDelay,
+          },
+        }
+      : {}),
+  };
+}
+
+/** Where the service is, for a later `commit` or `--resume` that does not say. */
+function context(options: WriteCommandOptions): Record<string, string> {
+  return {
+    ...(options.region === undefined ? {} : { region: options.region }),
+    ...(options.profile === undefined ? {} : { profile: options.profile }),
+    ...(options.endpointUrl === undefined ? {} : { endpointUrl: options.endpointUrl }),
+  };
+}

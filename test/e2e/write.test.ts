@@ -1,0 +1,252 @@
+/**
+ * What is written under a mount becomes a snapshot: real file systems on loop devices, plain files
+ * that get the same writes, and the service failing at every step of the commit.
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { MIB } from "../../src/common/sizes.js";
+import { Rig } from "../support/rig.js";
+import { must, run, until } from "../support/scratch.js";
+
+const SIZE = 1024 * MIB;
+let rig: Rig;
+let image: string;
+let parent: string;
+
+beforeAll(async () => {
+  rig = await Rig.start();
+  image = rig.scratch.file("base.img");
+  const file = await open(image, "w");
+  await file.truncate(SIZE);
+  await file.write(randomBytes(8 * MIB), 0, undefined, 0);
+  await file.write(randomBytes(4 * MIB), 0, undefined, 500 * MIB);
+  await file.close();
+  parent = await rig.import(image);
+});
+afterAll(() => rig.clean());
+
+function pendingSnapshots(): number {
+  return rig.endpoint.stats().snapshots.filter(({ status }) => status === "pending").length;
+}
+
+async function sameAsModel(snapshot: string, model: string): Promise<void> {
+  const out = rig.scratch.file(`${snapshot}.out`);
+  await rig.must(["export", "--force", snapshot, out]);
+  await must("cmp", [model, out]);
+}
+
+/** The same random writes, of any alignment, to both files. */
+async function writeBoth(mounted: string, model: string, count: number): Promise<void> {
+  const [a, b] = await Promise.all([open(mounted, "r+"), open(model, "r+")]);
+  for (let i = 0; i < count; i += 1) {
+    const data = randomBytes(1 + Math.floor(Math.random() * 200_000));
+    const offset = Math.floor(Math.random() * (520 * MIB));
+    await a.write(data, 0, data.length, offset);
+    await b.write(data, 0, data.length, offset);
+    const back = Buffer.alloc(data.length);
+    await a.read(back, 0, back.length, offset);
+    expect(back.equals(data)).toBe(true);
+  }
+  await a.sync();
+  await Promise.all([a.close(), b.close()]);
+}
+
+describe.each(["kernel", "libfuse"])("a read-write mount by the %s driver", (driver) => {
+  it("becomes a snapshot that is, byte for byte, what was written", async () => {
+    const model = rig.scratch.file(`${driver}.model`);
+    await must("cp", ["--sparse=always", image, model]);
+    const place = await rig.mount(
+      ["mount", "--rw", "--fuse-driver", driver, parent],
+      `rw-${driver}`,
+    );
+    await writeBoth(`${place}/${parent}.img`, model, 150);
+    await must("cmp", [model, `${place}/${parent}.img`]);
+    const snapshot = (await rig.must(["unmount", place])).trim();
+    expect(snapshot).toMatch(/^snap-[0-9a-f]+$/);
+    await sameAsModel(snapshot, model);
+    await sameAsModel(parent, image);
+    expect(JSON.parse(await rig.must(["sessions", "--json"])).sessions).toEqual([]);
+  });
+});
+
+describe("a read-write mount", () => {
+  it("makes no snapshot where nothing was written, and says so", async () => {
+    const place = await rig.mount(["mount", "--rw", parent], "idle");
+    const { stdout, stderr, status } = await rig.run(["unmount", place]);
+    expect(status).toBe(0);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(/no new snapshot/);
+    expect(pendingSnapshots()).toBe(0);
+  });
+
+  it("uploads quiet blocks while mounted, and again when they change", async () => {
+    const model = rig.scratch.file("quiet.model");
+    await must("cp", ["--sparse=always", image, model]);
+    const place = await rig.mount(["mount", "--rw", "--writeback-delay", "200ms", parent], "quiet");
+    rig.endpoint.resetStats();
+    await writeBoth(`${place}/${parent}.img`, model, 20);
+    await until("blocks are put", () => rig.endpoint.stats().operations.PutSnapshotBlock.calls > 5);
+    await writeBoth(`${place}/${parent}.img`, model, 20);
+    const snapshot = (await rig.must(["unmount", place])).trim();
+    await sameAsModel(snapshot, model);
+  });
+
+  it("takes a file system on a loop device through write, discard, commit and fsck", async () => {
+    const place = await rig.mount(["create", "--size", "1GiB"], "blank");
+    const file = `${place}/volume.img`;
+    const disk = rig.scratch.file("disk");
+    mkdirSync(disk);
+    const loop = (await must("losetup", ["-f", "--show", file])).trim();
+    rig.scratch.undo(() => run("losetup", ["-d", loop]));
+    await must("mkfs.ext4", ["-q", loop]);
+    await must("mount", [loop, disk]);
+    rig.scratch.undo(() => run("umount", [disk]));
+    await must("sh", [
+      "-c",
+      'cp -r /usr/share/doc/util-linux "$1/doc"; echo hello > "$1/hello"; sync',
+      "sh",
+      disk,
+    ]);
+    await must("fstrim", [disk]);
+    await must("umount", [disk]);
+    await must("losetup", ["-d", loop]);
+    const snapshot = (await rig.must(["unmount", place], { limit: 120_000 })).trim();
+    const out = rig.scratch.file("blank.img");
+    await rig.must(["export", "--force", snapshot, out]);
+    await must("e2fsck", ["-fn", out]);
+    await must("mount", ["-o", "loop,ro,noload", out, disk]);
+    try {
+      await must("diff", ["-r", "/usr/share/doc/util-linux", `${disk}/doc`]);
+    } finally {
+      await must("umount", [disk]);
+    }
+  });
+
+  it("commits by a plain umount as well", async () => {
+    const place = await rig.mount(["mount", "--rw", parent], "plain");
+    const before = rig.endpoint.stats().snapshots.length;
+    await must("dd", [
+      "if=/dev/urandom",
+      `of=${place}/${parent}.img`,
+      "bs=4k",
+      "count=3",
+      "conv=notrunc",
+      "status=none",
+    ]);
+    await must("umount", [place]);
+    await until("a snapshot is made", () => {
+      const { snapshots } = rig.endpoint.stats();
+      return snapshots.length === before + 1 && pendingSnapshots() === 0;
+    });
+  });
+
+  it("grows the volume, and throws a scratch one away", async () => {
+    const grown = await rig.mount(["mount", "--rw", "--size", "2GiB", parent], "grown");
+    await must("dd", [
+      "if=/dev/urandom",
+      `of=${grown}/${parent}.img`,
+      "bs=1M",
+      "seek=2047",
+      "count=1",
+      "conv=notrunc",
+      "status=none",
+    ]);
+    const snapshot = (await rig.must(["unmount", grown])).trim();
+    const back = await rig.mount(["mount", "--scratch", snapshot], "scratch");
+    expect((await must("stat", ["-c", "%s", `${back}/${snapshot}.img`])).trim()).toBe(
+      String(2 * SIZE),
+    );
+    await must("dd", [
+      "if=/dev/zero",
+      `of=${back}/${snapshot}.img`,
+      "bs=1M",
+      "count=1",
+      "conv=notrunc",
+      "status=none",
+    ]);
+    const { stdout, stderr } = await rig.run(["unmount", back]);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(/thrown away/);
+    expect(JSON.parse(await rig.must(["sessions", "--json"])).sessions).toEqual([]);
+  });
+});
+
+describe("nothing is lost", () => {
+  async function killedSession(name: string, model: string): Promise<string> {
+    await must("cp", ["--sparse=always", image, model]);
+    const place = await rig.mount(["mount", "--rw", parent], name);
+    await writeBoth(`${place}/${parent}.img`, model, 30);
+    const { mounts } = JSON.parse(await rig.must(["status", "--json"]));
+    const entry = mounts.find((one: { mountPoint: string }) => one.mountPoint === place);
+    process.kill(entry.pid, "SIGKILL");
+    await until("the process is gone", () => !existsSync(`/proc/${entry.pid}`));
+    expect((await rig.run(["unmount", place])).stderr).toContain(entry.session);
+    return entry.session;
+  }
+
+  it("when the process is killed: commit finishes it", async () => {
+    const model = rig.scratch.file("killed.model");
+    const session = await killedSession("killed", model);
+    expect(await rig.must(["sessions"])).toContain(session);
+    const snapshot = (await rig.must(["commit", session])).trim();
+    await sameAsModel(snapshot, model);
+    expect(pendingSnapshots()).toBe(0);
+  });
+
+  it("when the process is killed: --resume goes on, and the lock keeps others out", async () => {
+    const model = rig.scratch.file("resumed.model");
+    const session = await killedSession("crashed", model);
+    const place = await rig.mount(["mount", "--resume", session], "resumed");
+    const other = await rig.run(["commit", session]);
+    expect(other.status).toBe(1);
+    expect(other.stderr).toMatch(/in use/);
+    await writeBoth(`${place}/${parent}.img`, model, 10);
+    const snapshot = (await rig.must(["unmount", place])).trim();
+    await sameAsModel(snapshot, model);
+  });
+
+  it("when the process is killed: discard throws it away, but asks", async () => {
+    const session = await killedSession("dropped", rig.scratch.file("dropped.model"));
+    expect((await rig.run(["discard", session])).status).toBe(1);
+    await rig.must(["discard", "--yes", session]);
+    expect(JSON.parse(await rig.must(["sessions", "--json"])).sessions).toEqual([]);
+  });
+
+  it.each(["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot"] as const)(
+    "when %s loses answers, fails and hangs: one snapshot, and the right one",
+    async (operation) => {
+      const model = rig.scratch.file(`${operation}.model`);
+      await must("cp", ["--sparse=always", image, model]);
+      const place = await rig.mount(["mount", "--rw", "--no-writeback", parent], operation);
+      await writeBoth(`${place}/${parent}.img`, model, 20);
+      const before = rig.endpoint.stats().snapshots.length;
+      for (const action of ["lost", "error", "reset"] as const) {
+        rig.endpoint.faults.add({ action, operations: [operation], count: 1 });
+      }
+      const snapshot = (await rig.must(["unmount", place])).trim();
+      rig.endpoint.faults.clear();
+      await sameAsModel(snapshot, model);
+      expect(rig.endpoint.stats().snapshots.length).toBe(before + 1);
+    },
+  );
+
+  it("when the service is gone for the whole unmount: the session is kept and commits later", async () => {
+    const model = rig.scratch.file("gone.model");
+    await must("cp", ["--sparse=always", image, model]);
+    const place = await rig.mount(
+      ["mount", "--rw", "--io-timeout", "2s", "--no-writeback", parent],
+      "gone",
+    );
+    await writeBoth(`${place}/${parent}.img`, model, 10);
+    rig.endpoint.faults.add({ action: "reset" });
+    const { status, stderr } = await rig.run(["unmount", place]);
+    rig.endpoint.faults.clear();
+    expect(status).toBe(1);
+    const session = /ebsmount commit (\S+?)`/.exec(stderr)?.[1] ?? "";
+    const snapshot = (await rig.must(["commit", session])).trim();
+    await sameAsModel(snapshot, model);
+    expect(pendingSnapshots()).toBe(0);
+  });
+});

@@ -82,7 +82,10 @@ async function mountNew(
       context: context(options),
     });
     try {
-      return await openSessionVolume(service, session, volumeOptions(options, log));
+      return await openSessionVolume(service, session, {
+        ...volumeOptions(options, log),
+        isNew: true,
+      });
     } catch (error) {
       // Nothing was written: an empty session would only be litter.
       await session.remove();

@@ -27,6 +27,8 @@ import type { Volumes } from "./volumes.js";
 export interface SessionVolumeOptions extends VolumeOptions {
   /** Wait until the new snapshot is completed. */
   readonly wait: boolean;
+  /** The session was made for this mount: if the mount never comes to be used, it is litter. */
+  readonly isNew?: boolean;
   /** Most changed data to keep, bytes. */
   readonly overlayLimit?: number;
   /** Upload quiet blocks while mounted. */
@@ -141,7 +143,7 @@ export async function openSessionVolume(
       // It closes what is below it as well.
       await overlay.close();
       cache.close();
-      if (finished) await session.remove();
+      if (finished || (options.isNew && overlay.isUntouched)) await session.remove();
       else await session.close();
     },
   };

@@ -214,6 +214,16 @@ describe("nothing is lost", () => {
     expect(JSON.parse(await rig.must(["sessions", "--json"])).sessions).toEqual([]);
   });
 
+  it("when the mount fails: there is no session, for nothing was written", async () => {
+    const place = rig.scratch.file("refused");
+    mkdirSync(place);
+    const refused = ["mount", "--rw", "--fuse-driver", "libfuse", "-o", "strictatime"];
+    const { status, stderr } = await rig.run([...refused, parent, place]);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/strictatime/);
+    expect(JSON.parse(await rig.must(["sessions", "--json"])).sessions).toEqual([]);
+  });
+
   it.each(["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot"] as const)(
     "when %s loses answers, fails and hangs: one snapshot, and the right one",
     async (operation) => {

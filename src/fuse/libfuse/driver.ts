@@ -14,6 +14,7 @@ import { kernelOptions, parseMountOptions } from "../mount-options.js";
 import { checkMountPoint } from "../mount-point.js";
 import { findMount, isMounted, type MountEntry } from "../mount-table.js";
 import { unmountEntry } from "../unmount.js";
+import { loadFuseNative } from "./load.js";
 import { nativeOperations } from "./operations.js";
 
 export const libfuseDriver: FuseDriver = { name: "libfuse", mount };
@@ -32,25 +33,6 @@ const UNKNOWN_TO_LIBFUSE = new Set([
   "nodiratime",
 ]);
 
-async function load(): Promise<typeof FuseNative> {
-  try {
-    const { default: Fuse } = await import("fuse-native");
-    // Ours (unmount.ts) has then been there already; see above.
-    Fuse.unmount = (_mountPoint, done) => done(null);
-    return Fuse;
-  } catch (cause) {
-    const why =
-      (cause as NodeJS.ErrnoException).code === "ERR_MODULE_NOT_FOUND"
-        ? "the optional package fuse-native is not installed"
-        : `fuse-native does not load here (${(cause as Error).message.split("\n")[0]})`;
-    throw new Failure(
-      "ENOSYS",
-      `The libfuse driver cannot be used: ${why}; use --fuse-driver kernel, which needs neither, or install fuse-native (x64 Linux, or a C compiler and libfuse 2).`,
-      { cause },
-    );
-  }
-}
-
 async function mount(request: MountRequest): Promise<Mounted> {
   const parsed = parseMountOptions(request.options);
   const unknown = parsed.kernel.find((option) => UNKNOWN_TO_LIBFUSE.has(option));
@@ -60,7 +42,9 @@ async function mount(request: MountRequest): Promise<Mounted> {
       `Mount option "${unknown}" is not known to libfuse 2.9; leave it out or use --fuse-driver kernel.`,
     );
   }
-  const Fuse = await load();
+  const Fuse = loadFuseNative();
+  // Ours (unmount.ts) has then been there already; see above.
+  Fuse.unmount = (_mountPoint, done) => done(null);
   const mountPoint = await checkMountPoint(request.mountPoint);
   const files = request.fileSystem;
   const text = optionText(request, kernelOptions(parsed, files.readOnly), files.timeToLive);

@@ -1,0 +1,93 @@
+/**
+ * The peer for fetching and putting: the AWS SDK as one would use it in a loop of one's own, with no
+ * file system, no cache, no verification and no disk, in a process of its own. Blocks go round a
+ * given number of loops at a time, over as many connections.
+ *
+ * usage: bare-sdk.mjs get|put SNAPSHOT FIRST COUNT CONCURRENCY [WARM-UP]
+ * Lists (or starts the snapshot), works WARM-UP blocks that are not timed, then COUNT blocks that are,
+ * and prints the seconds they took. For put, SNAPSHOT is the volume's size in GiB.
+ */
+import { createHash, randomFillSync } from "node:crypto";
+import {
+  EBSClient,
+  GetSnapshotBlockCommand,
+  ListSnapshotBlocksCommand,
+  PutSnapshotBlockCommand,
+  StartSnapshotCommand,
+} from "@aws-sdk/client-ebs";
+
+const BLOCK_SIZE = 512 * 1024;
+const [what, subject, ...numbers] = process.argv.slice(2);
+const [first, count, concurrency, warmUp = 0] = numbers.map(Number);
+const client = new EBSClient({
+  requestHandler: { httpAgent: { keepAlive: true, maxSockets: concurrency } },
+});
+
+async function inLoops(from, to, work) {
+  let next = from;
+  const loop = async () => {
+    while (next < to) await work(next++);
+  };
+  await Promise.all(Array.from({ length: concurrency }, loop));
+}
+
+async function tokensOf(snapshotId) {
+  const tokens = new Map();
+  let page = {};
+  do {
+    page = await client.send(
+      new ListSnapshotBlocksCommand({
+        SnapshotId: snapshotId,
+        StartingBlockIndex: first,
+        MaxResults: 10_000,
+        NextToken: page.NextToken,
+      }),
+    );
+    for (const block of page.Blocks) tokens.set(block.BlockIndex, block.BlockToken);
+  } while (page.NextToken !== undefined && tokens.size < warmUp + count);
+  return tokens;
+}
+
+async function getter(snapshotId) {
+  const tokens = await tokensOf(snapshotId);
+  return async (index) => {
+    const answer = await client.send(
+      new GetSnapshotBlockCommand({
+        SnapshotId: snapshotId,
+        BlockIndex: index,
+        BlockToken: tokens.get(index),
+      }),
+    );
+    const bytes = await answer.BlockData.transformToByteArray();
+    if (bytes.length !== BLOCK_SIZE) throw new Error(`block ${index} is ${bytes.length} bytes`);
+  };
+}
+
+async function putter(volumeSizeGiB) {
+  const { SnapshotId } = await client.send(new StartSnapshotCommand({ VolumeSize: volumeSizeGiB }));
+  const buffers = Array.from({ length: concurrency }, () =>
+    randomFillSync(Buffer.alloc(BLOCK_SIZE)),
+  );
+  return async (index) => {
+    const data = buffers.pop();
+    data.writeUInt32LE(index, 0);
+    await client.send(
+      new PutSnapshotBlockCommand({
+        SnapshotId,
+        BlockIndex: index,
+        BlockData: data,
+        DataLength: BLOCK_SIZE,
+        Checksum: createHash("sha256").update(data).digest("base64"),
+        ChecksumAlgorithm: "SHA256",
+      }),
+    );
+    buffers.push(data);
+  };
+}
+
+const work = what === "get" ? await getter(subject) : await putter(Number(subject));
+await inLoops(first, first + warmUp, work);
+const start = performance.now();
+await inLoops(first + warmUp, first + warmUp + count, work);
+console.log((performance.now() - start) / 1000);
+client.destroy();

@@ -1,0 +1,121 @@
+/**
+ * Writing: a database's pattern on ext4 on a loop device over the mount, against the same over
+ * qemu-storage-daemon's writable FUSE export of a raw file; and what unmount has to do, against a loop
+ * that puts as many blocks with the bare SDK. Background upload is off: it would run into the peer's
+ * turns, and leave the commit nothing to do.
+ */
+import { randomFillSync } from "node:crypto";
+import { closeSync, fsyncSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { interleave, report, rowOf, seconds } from "./lib/report.mjs";
+import {
+  attachLoop,
+  BLOCK_SIZE,
+  bareSdk,
+  create,
+  fio,
+  MIB,
+  mount,
+  mountFileSystem,
+  must,
+  qemuExport,
+  scratch,
+  startEndpoint,
+} from "./lib/rig.mjs";
+
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
+const COMMIT_ROUNDS = 3;
+const CONCURRENCY = 64;
+const GIB = 4;
+const BLOCKS = (GIB * 1024 * MIB) / BLOCK_SIZE;
+
+const endpoint = await startEndpoint({ synthetic: ["size=8GiB,written=all,seed=7"] });
+const [base] = endpoint.snapshots;
+
+async function overwrites() {
+  const raw = join(scratch, "raw.img");
+  writeFileSync(raw, "");
+  truncateSync(raw, 8192 * MIB);
+  const mounted = mount(base, "--rw", "--no-writeback");
+  const peer = await qemuExport(raw, { writable: true });
+  const undo = [mounted.unmount, peer.stop];
+  const diskOn = (image) => {
+    const { loop, detach } = attachLoop(image);
+    must("mkfs.ext4", ["-q", loop]);
+    const disk = mountFileSystem(loop);
+    undo.unshift(disk.unmount, detach);
+    const file = join(disk.place, "data");
+    const job = [`--filename=${file}`, "--bs=4k", "--size=512M", "--ioengine=psync"];
+    fio([...job, "--rw=write", "--bs=1M", "--end_fsync=1"]);
+    return () =>
+      fio([...job, "--rw=randwrite", "--fsync=32", "--time_based", "--runtime=6"]).write.iops;
+  };
+  const figures = await interleave(ROUNDS, {
+    ours: diskOn(mounted.image),
+    peer: diskOn(peer.image),
+  });
+  for (const action of undo) action();
+  return rowOf({
+    what: "4 KiB random writes, fsync each 32, ext4 on a loop device",
+    unit: "IOPS",
+    ...figures,
+    peerName: "qemu-storage-daemon",
+    atLeast: 0.7,
+  });
+}
+
+/** Writes GIB of random bytes under a fresh mount, and times its unmount. @returns MiB/s. */
+async function commitRate(mountIt) {
+  const { image, unmount } = mountIt();
+  const chunk = Buffer.alloc(MIB);
+  const fd = openSync(image, "r+");
+  for (let i = 0; i < GIB * 1024; i += 1) {
+    if (i % 64 === 0) randomFillSync(chunk);
+    chunk.writeUInt32LE(i, 0);
+    writeSync(fd, chunk, 0, MIB, i * MIB);
+  }
+  fsyncSync(fd);
+  closeSync(fd);
+  let snapshot = "";
+  const time = await seconds(() => {
+    snapshot = unmount();
+  });
+  await endpoint.remove(snapshot);
+  return (GIB * 1024) / time;
+}
+
+async function putRate() {
+  const time = await bareSdk("put", GIB, 0, BLOCKS - CONCURRENCY, CONCURRENCY, CONCURRENCY);
+  for (const { snapshotId, status } of await endpoint.list()) {
+    if (status === "pending") await endpoint.remove(snapshotId);
+  }
+  return (BLOCKS - CONCURRENCY) / 2 / time;
+}
+
+const rows = [await overwrites()];
+const commits = await interleave(COMMIT_ROUNDS, {
+  blank: () => commitRate(() => create("--size", `${GIB}GiB`, "--no-writeback")),
+  over: () => commitRate(() => mount(base, "--rw", "--no-writeback")),
+  bare: putRate,
+});
+const peer = {
+  peer: commits.bare,
+  peerName: `bare SDK puts, ${CONCURRENCY} at a time`,
+  atLeast: 0.85,
+};
+rows.push(
+  rowOf({
+    what: `commit of ${GIB} GiB on a blank volume, from unmount to its end`,
+    unit: "MiB/s",
+    ours: commits.blank,
+    ...peer,
+  }),
+  rowOf({
+    what: `commit of ${GIB} GiB over written blocks, each compared with its base`,
+    unit: "MiB/s",
+    ours: commits.over,
+    ...peer,
+    atLeast: undefined,
+  }),
+);
+report("writes", rows);

@@ -3,19 +3,33 @@ import { Failure } from "../common/failure.js";
 import { formatSize } from "../common/sizes.js";
 import { openSessionVolume } from "../mount/session-volume.js";
 import { openStateFolder } from "../mount/state-folder.js";
+import { findFinished, listFinished } from "../overlay/finished-sessions.js";
 import { discardSession, openSession } from "../overlay/session.js";
 import { type ListedSession, listSessions } from "../overlay/session-list.js";
 import { interruptible } from "./errors.js";
+import { finishedToJson, finishedToText } from "./finished-text.js";
 import type { ServiceOptions } from "./options.js";
 import { CommitBar } from "./progress.js";
 import { openService } from "./service.js";
 
-export function printSessions(json: boolean, stateDir?: string): void {
-  const sessions = listSessions(openStateFolder(stateDir).path);
-  if (json)
-    process.stdout.write(`${JSON.stringify({ sessions: sessions.map(toJson) }, null, 2)}\n`);
-  else if (sessions.length === 0) process.stdout.write("No sessions.\n");
-  else process.stdout.write(`${sessions.map(toText).join("\n\n")}\n`);
+export interface SessionsCommandOptions {
+  readonly json?: boolean;
+  /** Those that have ended as well. */
+  readonly all?: boolean;
+  readonly stateDir?: string;
+}
+
+export function printSessions(options: SessionsCommandOptions): void {
+  const { path } = openStateFolder(options.stateDir);
+  const finished = options.all ? listFinished(path) : [];
+  const sessions = listSessions(path);
+  if (options.json) {
+    const told = { sessions: [...finished.map(finishedToJson), ...sessions.map(toJson)] };
+    process.stdout.write(`${JSON.stringify(told, null, 2)}\n`);
+    return;
+  }
+  const texts = [...finished.map(finishedToText), ...sessions.map(toText)];
+  process.stdout.write(`${texts.length === 0 ? "No sessions." : texts.join("\n\n")}\n`);
 }
 
 /** Client tokens stay out: who has one can ask for the same snapshot. */
@@ -65,9 +79,20 @@ export interface CommitCommandOptions extends ServiceOptions {
   readonly stateDir?: string;
 }
 
-/** @throws Failure as the commit did; the session is kept then. */
+/**
+ * Of a session that has become a snapshot already, only says so again: who repeats a commit that was
+ * cut off must come to the same end.
+ * @throws Failure as the commit did; the session is kept then.
+ */
 export async function commitSession(id: string, options: CommitCommandOptions): Promise<void> {
   const folder = openStateFolder(options.stateDir);
+  const finished = findFinished(folder.path, id);
+  if (finished !== undefined) {
+    process.stderr.write(`${finishedToText(finished)}\n`);
+    if (finished.resultSnapshotId !== undefined)
+      process.stdout.write(`${finished.resultSnapshotId}\n`);
+    return;
+  }
   const session = await openSession(folder.path, id);
   if (session.record.kind === "scratch") {
     await session.close();

@@ -4,18 +4,22 @@
  */
 import type { Command } from "commander";
 import { serviceOptions, stateDirOption } from "./options.js";
-import type { CommitCommandOptions } from "./sessions-action.js";
+import type { CommitCommandOptions, SessionsCommandOptions } from "./sessions-action.js";
 
 export function registerSessions(program: Command): void {
   program
     .command("sessions")
     .summary("list changes that are not a snapshot yet")
-    .description("Lists the mount sessions kept on this machine, in use or interrupted.")
+    .description(
+      "Lists the mount sessions kept on this machine, in use or interrupted; with --all also those that " +
+        "have become a snapshot, and which.",
+    )
+    .option("-a, --all", "also the latest that have ended")
     .option("--json", "as JSON, for programs")
     .addOption(stateDirOption())
-    .action(async (options: { json?: boolean; stateDir?: string }) => {
+    .action(async (options: SessionsCommandOptions) => {
       const { printSessions } = await import("./sessions-action.js");
-      printSessions(options.json ?? false, options.stateDir);
+      printSessions(options);
     });
   const commit = program
     .command("commit")

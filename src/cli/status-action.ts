@@ -1,16 +1,26 @@
 import { formatSize } from "../common/sizes.js";
 import { type StatusEntry, statusOfMounts } from "../mount/mount-status.js";
 import { openStateFolder } from "../mount/state-folder.js";
+import { listFinished } from "../overlay/finished-sessions.js";
+import { finishedToJson, finishedToText } from "./finished-text.js";
+
+/** Sessions that ended are told of for so long, ms, and so many of them; `sessions --all` has more. */
+const LATELY_MS = 24 * 3600_000;
+const MOST_FINISHED = 10;
 
 export async function printStatus(json: boolean, stateDir?: string): Promise<void> {
-  const entries = await statusOfMounts(openStateFolder(stateDir));
+  const folder = openStateFolder(stateDir);
+  const entries = await statusOfMounts(folder);
+  const finished = listFinished(folder.path)
+    .filter(({ updatedAt }) => Date.now() - updatedAt < LATELY_MS)
+    .slice(-MOST_FINISHED);
   if (json) {
-    process.stdout.write(`${JSON.stringify({ mounts: entries.map(toJson) }, null, 2)}\n`);
-  } else if (entries.length === 0) {
-    process.stdout.write("Nothing is mounted.\n");
-  } else {
-    process.stdout.write(`${entries.map(toText).join("\n\n")}\n`);
+    const told = { mounts: entries.map(toJson), finished: finished.map(finishedToJson) };
+    process.stdout.write(`${JSON.stringify(told, null, 2)}\n`);
+    return;
   }
+  const mounts = entries.length === 0 ? ["Nothing is mounted."] : entries.map(toText);
+  process.stdout.write(`${[...mounts, ...finished.map(finishedToText)].join("\n\n")}\n`);
 }
 
 function toJson({ record, ...entry }: StatusEntry): object {
@@ -43,6 +53,7 @@ function toText(entry: StatusEntry): string {
       const { blocksDone, blocksTotal } = status.commit;
       rows.push(["committing", `${blocksDone} of ${blocksTotal} blocks`]);
     }
+    if (status.becoming !== undefined) rows.push(["becoming", status.becoming]);
     rows.push([
       "API calls",
       `${service.calls} (${service.throttles} throttled, ${service.retries} retried), about $${service.estimatedCostUsd.toFixed(4)}`,

@@ -113,6 +113,7 @@ export class LiveMount {
       ...volumes.cacheReading(),
       ...(diskReading && { disk: diskReading() }),
       dirty: volumes.dirtyBytes(),
+      becoming: volumes.pendingSnapshot(),
       commit: this.#commit,
       service: meter.read(),
       memory: process.memoryUsage.rss(),

@@ -28,6 +28,8 @@ export interface MountStatus {
   readonly disk?: DiskReading;
   /** Changed data not yet in a completed snapshot; absent for a read-only mount. */
   readonly dirty?: number;
+  /** The snapshot that the changes are being put into; absent before the first upload. */
+  readonly becoming?: string;
   readonly commit?: CommitProgress;
   readonly service: MeterReading;
   /** Resident memory of the process. */

@@ -90,7 +90,7 @@ export async function openSessionVolume(
           ...options.writeback,
           log: (level, message) => options.log[level](message),
         });
-  let finished = false;
+  let end: "kept" | "committed" | "thrown away" = "kept";
 
   async function finish(
     onProgress: (progress: CommitProgress) => void,
@@ -98,7 +98,7 @@ export async function openSessionVolume(
   ): Promise<MountOutcome> {
     await background?.stop();
     if (kind === "scratch") {
-      finished = true;
+      end = "thrown away";
       return { message: "The changes were scratch and are thrown away." };
     }
     try {
@@ -109,7 +109,7 @@ export async function openSessionVolume(
         onProgress,
         ...(upload === undefined ? {} : { upload }),
       });
-      finished = true;
+      end = "committed";
       return snapshotId === undefined
         ? { message: "Nothing was changed: there is no new snapshot." }
         : { snapshotId, message: `The changes are snapshot ${snapshotId}.` };
@@ -137,13 +137,16 @@ export async function openSessionVolume(
           ]),
     cacheReading: () => readingOf(cache),
     dirtyBytes: () => overlay.dirtyBytes,
+    pendingSnapshot: () => session.record.upload?.snapshotId,
     finish,
     close: async () => {
       await background?.stop();
       // It closes what is below it as well.
       await overlay.close();
       cache.close();
-      if (finished || (options.isNew && overlay.isUntouched)) await session.remove();
+      if (end === "committed") await session.retire();
+      else if (end === "thrown away" || (options.isNew && overlay.isUntouched))
+        await session.remove();
       else await session.close();
     },
   };

@@ -49,6 +49,7 @@ export async function openSnapshotVolumes(
       directReads(devices.map((device, i) => ({ inode: inodes[i] as number, device }))),
     cacheReading: () => readingOf(cache),
     dirtyBytes: () => undefined,
+    pendingSnapshot: () => undefined,
     finish: async () => ({}),
     close: async () => {
       await Promise.all(devices.map((device) => device.close()));

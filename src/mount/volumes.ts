@@ -28,6 +28,8 @@ export interface Volumes {
   cacheReading(): CacheReading;
   /** Bytes changed and not in a completed snapshot. */
   dirtyBytes(): number | undefined;
+  /** The snapshot that the changes are being put into, once there is one. */
+  pendingSnapshot(): string | undefined;
   /**
    * Called once when nobody can read or write any more.
    * @throws Failure where the changes could not be made a snapshot; they are kept in the session.

@@ -10,7 +10,7 @@ import type { SessionFiles } from "./disk-file.js";
 import type { Reserve } from "./reserve.js";
 
 const SCHEMA = 1;
-const RECORD_FILE = "session.json";
+export const RECORD_FILE = "session.json";
 const RECORD_ASIDE = "session.json.new";
 
 /** What StartSnapshot will be asked for. */
@@ -101,11 +101,15 @@ export async function saveRecord(
 }
 
 /** @throws Failure EIO where the record is unreadable, EINVAL where a newer ebsmount wrote it */
-export function loadRecord(files: SessionFiles, id: string): SessionRecord {
-  if (!files.exists(RECORD_FILE)) {
-    throw new Failure("ENOENT", `Session ${id} has no ${RECORD_FILE}: it cannot be used.`);
+export function loadRecord(
+  files: SessionFiles,
+  id: string,
+  name: string = RECORD_FILE,
+): SessionRecord {
+  if (!files.exists(name)) {
+    throw new Failure("ENOENT", `Session ${id} has no ${name}: it cannot be used.`);
   }
-  const file = files.open(RECORD_FILE);
+  const file = files.open(name);
   try {
     const text = Buffer.alloc(file.size);
     const n = file.readAt(0, text);

@@ -11,6 +11,7 @@ import { Failure } from "../common/failure.js";
 import { tryLock } from "../common/posix.js";
 import { GIB } from "../common/sizes.js";
 import { diskFailure, type SessionFiles, sessionFiles, syncDirectory } from "./disk-file.js";
+import { findFinished, keepFinished } from "./finished-sessions.js";
 import { JOURNAL } from "./journal.js";
 import { RecordLog } from "./record-log.js";
 import { Reserve } from "./reserve.js";
@@ -85,6 +86,13 @@ export class Session {
     this.reserve.close();
     fs.closeSync(this.#lock);
     this.#lock = undefined;
+  }
+
+  /** As remove, of a session that is committed: its record is kept among the finished ones. */
+  async retire(): Promise<void> {
+    await this.#saving.catch(() => {});
+    keepFinished(join(this.path, "..", ".."), this.path);
+    await this.remove();
   }
 
   /** Throws the session away, dirty data and all, and lets go of it. Close its device first. */
@@ -197,16 +205,20 @@ export async function discardSession(
   }
 }
 
-/** @throws Failure EINVAL where the text is no session id, ENOENT where there is none */
+/** @throws Failure EINVAL where the text is no session id or it has ended, ENOENT where there is none */
 function sessionPath(stateDir: string, id: string): string {
   if (!/^\d{8}-\d{6}-[0-9a-f]{6}$/.test(id)) {
     throw new Failure("EINVAL", `"${id}" is not a session: ebsmount sessions lists them.`);
   }
   const path = join(sessionsFolder(stateDir), id);
-  if (!fs.existsSync(path)) {
-    throw new Failure("ENOENT", `There is no session ${id} here: ebsmount sessions lists them.`);
+  if (fs.existsSync(path)) return path;
+  const finished = findFinished(stateDir, id);
+  if (finished !== undefined) {
+    const { resultSnapshotId } = finished;
+    const became = resultSnapshotId === undefined ? "without a change" : `as ${resultSnapshotId}`;
+    throw new Failure("EINVAL", `Session ${id} has ended, ${became}: there is nothing left of it.`);
   }
-  return path;
+  throw new Failure("ENOENT", `There is no session ${id} here: ebsmount sessions lists them.`);
 }
 
 /** @returns the descriptor that holds the lock, or undefined where another process does */

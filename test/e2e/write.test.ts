@@ -124,23 +124,50 @@ describe("a read-write mount", () => {
     }
   });
 
-  it("commits by a plain umount as well", async () => {
-    const place = await rig.mount(["mount", "--rw", parent], "plain");
-    const before = rig.endpoint.stats().snapshots.length;
-    await must("dd", [
-      "if=/dev/urandom",
-      `of=${place}/${parent}.img`,
-      "bs=4k",
-      "count=3",
-      "conv=notrunc",
-      "status=none",
-    ]);
-    await must("umount", [place]);
-    await until("a snapshot is made", () => {
-      const { snapshots } = rig.endpoint.stats();
-      return snapshots.length === before + 1 && pendingSnapshots() === 0;
-    });
-  });
+  it.each(["umount", "SIGTERM"])(
+    "commits on a plain %s as well, and the snapshot's id can be asked for while and after",
+    async (end) => {
+      const place = await rig.mount(["mount", "--rw", parent], `plain-${end}`);
+      const status = async () => JSON.parse(await rig.must(["status", "--json"]));
+      const entry = async () =>
+        (await status()).mounts.find((one: { mountPoint: string }) => one.mountPoint === place);
+      const mounted = await entry();
+      await must("dd", [
+        "if=/dev/urandom",
+        `of=${place}/${parent}.img`,
+        "bs=4k",
+        "count=3",
+        "conv=notrunc",
+        "status=none",
+      ]);
+      rig.endpoint.faults.add({
+        action: "latency",
+        operations: ["CompleteSnapshot"],
+        ms: 2_000,
+        count: 1,
+      });
+      if (end === "umount") await must("umount", [place]);
+      else process.kill(mounted.pid, "SIGTERM");
+      const during = await until("status tells what it becomes", async () => {
+        const now = await entry();
+        return now?.state === "ending" && now.status?.becoming;
+      });
+      await until("the process is gone", async () => (await entry()) === undefined);
+      rig.endpoint.faults.clear();
+      const { finished } = await status();
+      expect(finished.at(-1)).toMatchObject({
+        id: mounted.session,
+        mountPoint: place,
+        state: "committed",
+        resultSnapshotId: during,
+      });
+      expect(await rig.must(["sessions", "--all"])).toContain(`became ${during}`);
+      expect((await rig.must(["commit", mounted.session])).trim()).toBe(during);
+      expect(pendingSnapshots()).toBe(0);
+      const refused = await rig.run(["mount", "--resume", mounted.session, place]);
+      expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining(during) });
+    },
+  );
 
   it("grows the volume, and throws a scratch one away", async () => {
     const grown = await rig.mount(["mount", "--rw", "--size", "2GiB", parent], "grown");

@@ -4,8 +4,11 @@
  * so everything here that undoes something is synchronous.
  */
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { request } from "node:http";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
@@ -77,16 +80,16 @@ export function mustAsync(command, args, limitMs = 300_000) {
       stdio: ["ignore", "pipe", "pipe"],
       timeout: limitMs,
     });
-    const text = { stdout: "", stderr: "" };
+    const said = { stdout: "", stderr: "" };
     for (const name of ["stdout", "stderr"]) {
       child[name].on("data", (chunk) => {
-        text[name] += chunk;
+        said[name] += chunk;
       });
     }
     child.on("error", reject);
     child.on("close", (status) => {
-      if (status === 0) resolve(text.stdout);
-      else reject(new Error(`${command} ${args.join(" ")}: status ${status}\n${text.stderr}`));
+      if (status === 0) resolve(said.stdout);
+      else reject(new Error(`${command} ${args.join(" ")}: status ${status}\n${said.stderr}`));
     });
   });
 }
@@ -133,22 +136,14 @@ export async function startEndpoint({ synthetic = [], latencyMs = 0 } = {}) {
   const store = join(scratch, "store");
   const args = synthetic.flatMap((spec) => ["--synthetic", spec]);
   startProcess(process.execPath, [CLI, "serve", "--store", store, ...args], log);
-  const text = await until("the endpoint listens", () => {
-    const said = readFileSync(log, "utf8");
-    return said.split("Synthetic").length > synthetic.length && said;
+  const said = await until("the endpoint listens", () => {
+    const lines = readFileSync(log, "utf8");
+    return lines.split("Synthetic").length > synthetic.length && lines;
   });
-  const url = text.match(/http:\/\/[0-9.:]+/)[0];
+  const url = said.match(/http:\/\/[0-9.:]+/)[0];
   env.EBSMOUNT_ENDPOINT_URL = url;
   env.AWS_ENDPOINT_URL_EBS = url;
-  const admin = async (method, path, body) => {
-    const answer = await fetch(`${url}/_ebsmount/${path}`, {
-      method,
-      ...(body && { body: JSON.stringify(body) }),
-    });
-    const value = await answer.json();
-    if (!answer.ok) throw new Error(`${method} ${path}: ${value.error}`);
-    return value;
-  };
+  const admin = (method, path, body) => askAdmin(`${url}/_ebsmount/${path}`, method, body);
   const setLatency = async (ms) => {
     await admin("DELETE", "faults");
     if (ms > 0) await admin("POST", "faults", [{ action: "latency", ms }]);
@@ -156,7 +151,7 @@ export async function startEndpoint({ synthetic = [], latencyMs = 0 } = {}) {
   await setLatency(latencyMs);
   return {
     url,
-    snapshots: [...text.matchAll(/snap-[0-9a-f]+/g)].map(([id]) => id),
+    snapshots: [...said.matchAll(/snap-[0-9a-f]+/g)].map(([id]) => id),
     setLatency,
     /** Since the last reset: operation (and `total`) → calls, bytesOut and more. */
     async stats() {
@@ -169,6 +164,19 @@ export async function startEndpoint({ synthetic = [], latencyMs = 0 } = {}) {
     resetStats: () => admin("DELETE", "stats"),
     remove: (snapshotId) => admin("DELETE", `snapshots/${snapshotId}`),
   };
+}
+
+/**
+ * One request to the endpoint's admin path. On a connection of its own: this process stands still
+ * while it waits for a command, and would not see that the server has closed one that it kept.
+ */
+async function askAdmin(url, method, body) {
+  const asked = request(url, { method, agent: false });
+  asked.end(body && JSON.stringify(body));
+  const [answer] = await once(asked, "response");
+  const value = JSON.parse(await text(answer));
+  if (answer.statusCode >= 300) throw new Error(`${method} ${url}: ${value.error}`);
+  return value;
 }
 
 const BARE_SDK = fileURLToPath(new URL("bare-sdk.mjs", import.meta.url));
@@ -198,7 +206,8 @@ export const create = (...args) => mountWith(["create", ...args], "volume.img");
 
 /** What `ebsmount status --json` says of a mount. */
 export function statusOf(place) {
-  return JSON.parse(ebsmount("status", "--json")).find(({ mountPoint }) => mountPoint === place);
+  const { mounts } = JSON.parse(ebsmount("status", "--json"));
+  return mounts.find(({ mountPoint }) => mountPoint === place);
 }
 
 /** A raw image through qemu-storage-daemon's FUSE export: the peer for reads and writes. */

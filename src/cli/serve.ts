@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { Failure } from "../common/failure.js";
 import type { Credentials } from "../server/signature.js";
-import { interruptible } from "./errors.js";
+import { interruptible, UsageFailure } from "./errors.js";
 
 interface ServeOptions {
   readonly store: string;
@@ -28,10 +28,18 @@ interface ServeOptions {
 
 const collect = (value: string, before: readonly string[]): string[] => [...before, value];
 
+/** Largest number taken; as seconds, 30 years. */
+const MOST = 1e9;
+
 function amount(text: string): number {
   const value = Number(text);
-  if (text.trim() !== "" && value >= 0 && Number.isFinite(value)) return value;
-  throw new InvalidArgumentError("It must be a number of 0 or more.");
+  if (text.trim() !== "" && value >= 0 && value <= MOST) return value;
+  throw new InvalidArgumentError(`It must be a number, 0 to ${MOST}.`);
+}
+
+function folder(text: string): string {
+  if (text.trim() !== "") return text;
+  throw new InvalidArgumentError("It is empty: name a folder.");
 }
 
 function portNumber(text: string): number {
@@ -44,7 +52,7 @@ export function registerServe(program: Command): void {
   program
     .command("serve")
     .description("serve the EBS direct APIs from a local folder")
-    .requiredOption("--store <dir>", "folder that holds the snapshots; made if missing")
+    .requiredOption("--store <dir>", "folder that holds the snapshots; made if missing", folder)
     .option("--port <n>", "port to listen on; 0: any free one", portNumber, 0)
     .option("--host <address>", "address to listen on", "127.0.0.1")
     .option("--faults <file>", "JSON file of faults to order")
@@ -77,7 +85,10 @@ async function serve(options: ServeOptions): Promise<void> {
   const { startEndpoint } = await import("../server/endpoint.js");
   const { parseFaultRules } = await import("../server/fault-rule.js");
   const { parseSyntheticText } = await import("../server/synthetic-spec.js");
-  const specs = options.synthetic.map(parseSyntheticText);
+  const specs = wellAsked(() => options.synthetic.map(parseSyntheticText));
+  const faults = wellAsked(() =>
+    options.faults === undefined ? [] : parseFaultRules(readJson(options.faults)),
+  );
   const credentials = credentialsOf(options);
   await interruptible(async (signal) => {
     const endpoint = await startEndpoint({
@@ -85,7 +96,7 @@ async function serve(options: ServeOptions): Promise<void> {
       port: options.port,
       host: options.host,
       ...(credentials === undefined ? {} : { credentials }),
-      faults: options.faults === undefined ? [] : parseFaultRules(readJson(options.faults)),
+      faults,
       sync: options.sync,
       completionDelayMs: options.completionDelay * 1000,
       blockTokenLifeMs: options.blockTokenLife * 1000,
@@ -93,11 +104,29 @@ async function serve(options: ServeOptions): Promise<void> {
       minuteMs: options.timeoutMinute * 1000,
       maxPending: options.maxPending,
     });
-    console.log(`Listening on ${endpoint.url}`);
-    for (const spec of specs) console.log(`Synthetic snapshot ${endpoint.createSynthetic(spec)}`);
-    if (!signal.aborted) await once(signal, "abort");
-    await endpoint.close();
+    try {
+      const synthetic = specs.map((spec) => endpoint.createSynthetic(spec));
+      console.log(`Listening on ${endpoint.url}`);
+      for (const snapshotId of synthetic) console.log(`Synthetic snapshot ${snapshotId}`);
+      if (credentials === undefined && !/^(127\.|::1$|localhost$)/.test(options.host)) {
+        console.error(
+          `Whoever can reach ${options.host} can read and write the store: --access-key-id and --secret-access-key close it to others.`,
+        );
+      }
+      if (!signal.aborted) await once(signal, "abort");
+    } finally {
+      await endpoint.close();
+    }
   });
+}
+
+/** What is wrong with the command line itself is a usage error. */
+function wellAsked<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof Failure ? new UsageFailure(error.message) : error;
+  }
 }
 
 function credentialsOf(options: ServeOptions): Credentials | undefined {
@@ -106,8 +135,7 @@ function credentialsOf(options: ServeOptions): Credentials | undefined {
   if (accessKeyId !== undefined && secretAccessKey !== undefined) {
     return { accessKeyId, secretAccessKey };
   }
-  throw new Failure(
-    "EINVAL",
+  throw new UsageFailure(
     "Checking signatures needs both an access key id and its secret access key; one is missing.",
   );
 }

@@ -66,7 +66,10 @@ function act(request: IncomingMessage, body: string, context: AdminContext): unk
     case "POST faults":
       return { ids: faults.add(...parseFaultRules(parseJson(body))) };
     case "DELETE faults":
-      faults.clear(item === undefined ? undefined : Number(item));
+      if (item === undefined) faults.clear();
+      else if (!faults.remove(Number(item))) {
+        throw new ServiceError("NotFound", `There is no fault rule ${item}.`, undefined, 404);
+      }
       return {};
     case "POST synthetic":
       return { snapshotId: context.createSynthetic(parseSyntheticSpec(parseJson(body))) };

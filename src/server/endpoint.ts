@@ -75,12 +75,14 @@ export interface Endpoint {
 
 /** @throws Failure where the folder cannot be used or the port is taken. */
 export async function startEndpoint(options: EndpointOptions): Promise<Endpoint> {
+  const log = options.log ?? ((message) => console.error(message));
   const store = new Store({
     folder: options.store,
     sync: options.sync ?? false,
     minuteMs: options.minuteMs ?? 60_000,
     completionDelayMs: options.completionDelayMs ?? 0,
     maxPending: options.maxPending ?? 100,
+    log,
   });
   const views = new Views(store);
   const buffers = new BlockBuffers();
@@ -96,7 +98,6 @@ export async function startEndpoint(options: EndpointOptions): Promise<Endpoint>
     pageTokenLife: options.pageTokenLifeMs ?? 3600_000,
   };
   const closing = sharedAbort();
-  const log = options.log ?? ((message) => console.error(message));
   const handle = createHandler({
     run: (call) => run(context, call),
     faults,
@@ -112,8 +113,7 @@ export async function startEndpoint(options: EndpointOptions): Promise<Endpoint>
     resetStats: () => stats.reset(),
     createSynthetic: (spec: SyntheticSpec) => store.createSynthetic(spec),
     removeSnapshot: (snapshotId: string) => {
-      store.remove(snapshotId);
-      views.forget(snapshotId);
+      for (const gone of store.remove(snapshotId)) views.forget(gone);
     },
   };
   const underWay = new Set<Promise<void>>();

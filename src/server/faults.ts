@@ -1,10 +1,12 @@
 /**
  * Decides which faults strike a call. Rules are asked in the order in which they came; delays add
- * up, and the first rule that ends or spoils the call is the only one to do so, so that a rule's
- * count is spent only where it struck.
+ * up, and the first rule that ends or spoils the call is the only one to do so. A rule's count is
+ * spent only on calls that its action can strike: an expired token on those that carry one, a
+ * corrupted block on gets, and so on.
  */
+import { Failure } from "../common/failure.js";
 import type { Operation } from "./call.js";
-import type { FaultAction, FaultRule } from "./fault-rule.js";
+import { canStrike, type FaultAction, type FaultRule } from "./fault-rule.js";
 import { ServiceError } from "./service-error.js";
 
 /** What happens to one call. */
@@ -46,10 +48,10 @@ export class Faults {
   #standing: Standing[] = [];
   #nextId = 1;
 
-  /** Adds rules after those there are. @returns their ids. */
+  /** Adds rules after those there are. @returns their ids. @throws Failure EINVAL past MAX_RULES */
   add(...rules: readonly FaultRule[]): number[] {
     if (this.#standing.length + rules.length > MAX_RULES) {
-      throw new RangeError(`There can be ${MAX_RULES} fault rules at most.`);
+      throw new Failure("EINVAL", `There can be ${MAX_RULES} fault rules at most.`);
     }
     return rules.map((rule) => {
       const id = this.#nextId++;
@@ -61,21 +63,34 @@ export class Faults {
     });
   }
 
-  /** Takes one rule away, or all. */
-  clear(id?: number): void {
-    this.#standing = id === undefined ? [] : this.#standing.filter((one) => one.id !== id);
+  /** Takes all rules away. */
+  clear(): void {
+    this.#standing = [];
+  }
+
+  /** Takes one rule away. @returns whether it was there. */
+  remove(id: number): boolean {
+    const at = this.#standing.findIndex((one) => one.id === id);
+    if (at >= 0) this.#standing.splice(at, 1);
+    return at >= 0;
   }
 
   list(): FaultStatus[] {
     return this.#standing.map(({ id, rule, matched, hit }) => ({ id, rule, matched, hit }));
   }
 
-  /** What is to happen to a call; undefined for nothing. */
-  decide(operation: Operation, snapshotId: string, blockIndex: number): FaultPlan | undefined {
+  /** What is to happen to a call; undefined for nothing. @param hasToken it carries a token. */
+  decide(
+    operation: Operation,
+    snapshotId: string,
+    blockIndex: number,
+    hasToken: boolean,
+  ): FaultPlan | undefined {
     let plan: FaultPlan | undefined;
     for (const standing of this.#standing) {
       const { rule } = standing;
       if (!matches(rule, operation, snapshotId, blockIndex)) continue;
+      if (rule.action === "expired-token" && !hasToken) continue;
       if (plan?.strike !== undefined && !isAddition(rule.action)) continue;
       if (!strikes(standing)) continue;
       plan ??= {
@@ -107,6 +122,7 @@ function matches(
   snapshotId: string,
   blockIndex: number,
 ): boolean {
+  if (!canStrike(rule.action, operation)) return false;
   if (rule.operations !== undefined && !rule.operations.includes(operation)) return false;
   if (rule.snapshots !== undefined && !rule.snapshots.includes(snapshotId)) return false;
   const { blocks } = rule;
@@ -136,13 +152,13 @@ function apply(plan: FaultPlan, standing: Standing): void {
     case "empty-page":
       plan.pageLimit = 0;
       return;
-    case "rate":
-      plan.error = new ServiceError(
-        "RequestThrottledException",
-        "The request rate is above the limit.",
-        "ACCOUNT_THROTTLED",
-      );
+    case "rate": {
+      const { name = "RequestThrottledException", status } = rule;
+      const message = rule.message ?? "The request rate is above the limit.";
+      const reason = rule.reason ?? (rule.name === undefined ? "ACCOUNT_THROTTLED" : undefined);
+      plan.error = new ServiceError(name, message, reason, status);
       break;
+    }
     case "error": {
       const name = rule.name ?? "InternalServerException";
       const message = rule.message ?? "A fault rule ordered this error.";

@@ -10,8 +10,9 @@ import { BLOCK_SIZE, MIB } from "../common/sizes.js";
 import type { BlockBuffers } from "./block-buffers.js";
 import { type Answer, type Call, type Route, route } from "./call.js";
 import type { FaultPlan, Faults } from "./faults.js";
+import { LeftRequests } from "./left-requests.js";
 import { readBody } from "./request-body.js";
-import { ServiceError } from "./service-error.js";
+import { ServiceError, StoreDamage } from "./service-error.js";
 import { type Credentials, checkSignature } from "./signature.js";
 import type { Stats } from "./stats.js";
 
@@ -34,9 +35,11 @@ export type RequestHandler = (request: IncomingMessage, response: ServerResponse
 
 export function createHandler(context: HandlerContext): RequestHandler {
   let arrivals = 0;
+  const left = new LeftRequests();
   return async (request, response) => {
     const arrival = ++arrivals;
-    const url = request.url ?? "/";
+    // A target in absolute form, as for a proxy, is one for us all the same (RFC 9112, 3.2.2).
+    const url = (request.url ?? "/").replace(/^https?:\/\/[^/?]*(?=[/?]|$)/i, "");
     const mark = url.indexOf("?");
     let target: Route | undefined;
     try {
@@ -57,11 +60,13 @@ export function createHandler(context: HandlerContext): RequestHandler {
     const { operation, snapshotId, blockIndex } = target;
     const account = { bytesIn: 0, bytesOut: 0 };
     context.stats.begin(operation);
-    response.once("close", () => {
+    left.whenOver(request.socket, response, () => {
       const status = response.writableFinished ? response.statusCode : undefined;
       context.stats.end(operation, status, account.bytesIn, account.bytesOut);
     });
-    const plan = context.faults.decide(operation, snapshotId, blockIndex);
+    const query = new URLSearchParams(mark < 0 ? "" : url.slice(mark + 1));
+    const hasToken = query.has("blockToken") || query.has("pageToken");
+    const plan = context.faults.decide(operation, snapshotId, blockIndex, hasToken);
     let answer: Answer;
     try {
       const limit = operation === "PutSnapshotBlock" ? BLOCK_SIZE : MAX_JSON_BYTES;
@@ -83,7 +88,7 @@ export function createHandler(context: HandlerContext): RequestHandler {
         operation,
         snapshotId,
         blockIndex,
-        query: new URLSearchParams(mark < 0 ? "" : url.slice(mark + 1)),
+        query,
         headers: request.headers,
         body: body.parts,
         digest: body.digest,
@@ -106,6 +111,7 @@ function errorAnswer(error: unknown, context: HandlerContext): Answer {
   let known: ServiceError;
   if (error instanceof ServiceError) {
     known = error;
+    if (error instanceof StoreDamage) context.log(error.message);
   } else {
     context.log(`A request failed: ${error instanceof Error ? error.stack : String(error)}`);
     const { code } = error as NodeJS.ErrnoException;

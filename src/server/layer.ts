@@ -4,13 +4,18 @@
  * slot × 512 KiB. `blocks.index` is a log of 48-byte records, each appended after its block's data
  * has been written: block index, slot, SHA-256 and a CRC. A block counts as written from the moment
  * its record is whole, so a server killed at any instant leaves either the old block or the new one;
- * the log's torn end is found by its CRC and cut. Later records of a block replace earlier ones.
- * In memory a layer is three flat arrays sorted by block index (40 bytes a block).
+ * the log's torn end is found by its CRC and cut. A record that does not check before others that do
+ * is no torn end but damage, and the layer is refused: a block that is not there would read as zeros.
+ * For the same reason a completed layer must hold what it was completed with. Later records of a
+ * block replace earlier ones. In memory a layer is three flat arrays sorted by block index (40 bytes
+ * a block).
  */
 import { crc32 } from "node:zlib";
+import { LinearChecksum } from "../ebs/checksum.js";
+import { StoreDamage } from "./service-error.js";
 
 const RECORD_BYTES = 48;
-const DIGEST_BYTES = 32;
+export const DIGEST_BYTES = 32;
 const DIGEST_AT = 8;
 const CRC_AT = 44;
 
@@ -36,15 +41,26 @@ export interface ReadLog {
   readonly validBytes: number;
 }
 
-export function readLog(log: Buffer): ReadLog {
+/** @throws StoreDamage where whole records follow one that is not. */
+export function readLog(snapshotId: string, log: Buffer): ReadLog {
   const positions = new Map<number, number>();
   let position = 0;
-  for (; position + RECORD_BYTES <= log.length; position += RECORD_BYTES) {
-    const crc = crc32(log.subarray(position, position + CRC_AT));
-    if (log.readUInt32LE(position + CRC_AT) !== crc) break;
+  for (; isWhole(log, position); position += RECORD_BYTES) {
     positions.set(log.readUInt32LE(position), position);
   }
+  for (let at = position + RECORD_BYTES; at + RECORD_BYTES <= log.length; at += RECORD_BYTES) {
+    if (!isWhole(log, at)) continue;
+    throw new StoreDamage(
+      `The store's ${INDEX_FILE} of ${snapshotId} is damaged at byte ${position}: restore it from a backup.`,
+    );
+  }
   return { log, positions, validBytes: position };
+}
+
+function isWhole(log: Buffer, position: number): boolean {
+  if (position + RECORD_BYTES > log.length) return false;
+  const crc = crc32(log.subarray(position, position + CRC_AT));
+  return log.readUInt32LE(position + CRC_AT) === crc;
 }
 
 /** The slot that the record at `position` names. */
@@ -80,6 +96,15 @@ export class Layer {
   /** Bytes of memory, for cache budgets. */
   get memory(): number {
     return this.blockIndexes.length * 40 + 256;
+  }
+
+  /** The LINEAR aggregate of the layer's blocks. */
+  aggregate(): string {
+    const checksum = new LinearChecksum();
+    this.blockIndexes.forEach((blockIndex, i) => {
+      checksum.add(blockIndex, this.#digests.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES));
+    });
+    return checksum.base64();
   }
 
   /** Where the block stands in this layer, -1 where it does not. */

@@ -5,7 +5,6 @@
  * one block the one whose request arrived later wins, whichever ends first: a put that a client gave
  * up on and that lands late must not undo the one that followed it.
  */
-import { createHash } from "node:crypto";
 import {
   closeSync,
   constants,
@@ -17,15 +16,24 @@ import {
   writeSync,
   writev,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { BLOCK_SIZE } from "../common/sizes.js";
-import { DATA_FILE, digestAt, encodeRecord, INDEX_FILE, readLog, slotAt } from "./layer.js";
+import { LinearChecksum } from "../ebs/checksum.js";
+import {
+  DATA_FILE,
+  DIGEST_BYTES,
+  digestAt,
+  encodeRecord,
+  INDEX_FILE,
+  readLog,
+  slotAt,
+} from "./layer.js";
 import { invalid } from "./service-error.js";
+import { syncPath } from "./snapshot-record.js";
 
 const writeVector = promisify(writev);
 const syncData = promisify(fdatasync);
-const DIGEST_BYTES = 32;
 
 export class PendingLayer {
   readonly #sync: boolean;
@@ -43,13 +51,26 @@ export class PendingLayer {
 
   /**
    * Opens the layer as the last run left it, or a new one.
+   * @param folder of the snapshot, named after it.
    * @param sync make every put wait for the disk (power loss), not only for the kernel (kill -9).
+   * @throws StoreDamage where acknowledged blocks are missing from the index; nothing is changed.
    */
   constructor(folder: string, sync: boolean) {
     this.#sync = sync;
     this.#data = openSync(join(folder, DATA_FILE), constants.O_RDWR | constants.O_CREAT, 0o600);
     this.#index = openSync(join(folder, INDEX_FILE), constants.O_RDWR | constants.O_CREAT, 0o600);
-    const { log, positions, validBytes } = readLog(readFileSync(this.#index));
+    try {
+      if (sync) syncPath(folder);
+      this.#load(basename(folder));
+    } catch (error) {
+      closeSync(this.#data);
+      closeSync(this.#index);
+      throw error;
+    }
+  }
+
+  #load(snapshotId: string): void {
+    const { log, positions, validBytes } = readLog(snapshotId, readFileSync(this.#index));
     ftruncateSync(this.#index, validBytes);
     this.#indexBytes = validBytes;
     const stored = Math.floor(fstatSync(this.#data).size / BLOCK_SIZE);
@@ -101,20 +122,32 @@ export class PendingLayer {
       if (this.#sync) await syncData(this.#index);
       if (replaced !== undefined) this.#free.push(replaced);
     } finally {
-      if (!stored) this.#free.push(slot);
+      if (!stored) this.#giveBack(slot);
       this.#writing -= 1;
       this.#closeIfDone();
     }
   }
 
+  /** A slot that was not used after all; at the end of the file, its space goes back to the disk. */
+  #giveBack(slot: number): void {
+    this.#free.push(slot);
+    if (slot !== this.#slotCount - 1) return;
+    this.#free.sort((a, b) => a - b);
+    while (this.#free.length > 0 && this.#free.at(-1) === this.#slotCount - 1) {
+      this.#free.pop();
+      this.#slotCount -= 1;
+    }
+    ftruncateSync(this.#data, this.#slotCount * BLOCK_SIZE);
+  }
+
   /** The LINEAR aggregate: Base64 SHA-256 over the blocks' raw digests in ascending block index. */
   aggregate(): string {
-    const hash = createHash("sha256");
+    const checksum = new LinearChecksum();
     for (const blockIndex of Uint32Array.from(this.#slots.keys()).sort()) {
       const at = this.#slots.get(blockIndex)! * DIGEST_BYTES;
-      hash.update(this.#digests.subarray(at, at + DIGEST_BYTES));
+      checksum.add(blockIndex, this.#digests.subarray(at, at + DIGEST_BYTES));
     }
-    return hash.digest("base64");
+    return checksum.base64();
   }
 
   /** No put succeeds after this, one under way included; the files close once those have ended. */

@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
+import { BLOCK_SIZE } from "../common/sizes.js";
 import { invalid } from "./service-error.js";
 
 export interface RequestBody {
@@ -47,7 +48,10 @@ export function readBody(
     });
     request.on("end", () => {
       if (length <= limit) resolve({ parts, length, digest: hash.digest() });
-      else reject(invalid("INVALID_BLOCK", `The body has ${length} bytes: at most ${limit} fit.`));
+      else {
+        const reason = limit === BLOCK_SIZE ? "INVALID_BLOCK" : "INVALID_PARAMETER_VALUE";
+        reject(invalid(reason, `The body has ${length} bytes: at most ${limit} fit.`));
+      }
     });
     request.on("error", () => resolve(undefined));
     request.on("close", () => resolve(undefined));

@@ -37,6 +37,16 @@ export class ServiceError extends Error {
   }
 }
 
+/**
+ * The store's own files do not hold what they must: an InternalServerException that is also logged,
+ * since only whoever keeps the folder can do something about it.
+ */
+export class StoreDamage extends ServiceError {
+  constructor(message: string) {
+    super("InternalServerException", message);
+  }
+}
+
 /** A ValidationException with one of its reasons. */
 export function invalid(reason: string, message: string): ServiceError {
   return new ServiceError("ValidationException", message, reason);

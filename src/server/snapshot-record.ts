@@ -5,7 +5,8 @@
  * record whenever somebody looks, so they happen while the server is down as well.
  */
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { Failure } from "../common/failure.js";
 import type { SnapshotStatus } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import type { SyntheticSpec } from "./synthetic.js";
@@ -46,17 +47,29 @@ export interface SnapshotRecord {
 }
 
 const RECORD_FILE = "snapshot.json";
+const STATUSES: readonly unknown[] = ["pending", "completed", "error"] satisfies SnapshotStatus[];
 
-/** The record in a snapshot's folder; undefined where its creation never finished. */
+/**
+ * The record in a snapshot's folder; undefined where its creation never finished.
+ * @throws Failure EIO, naming the file, where it is no record of that snapshot
+ */
 export function readRecord(folder: string): SnapshotRecord | undefined {
-  let text: string;
+  const path = join(folder, RECORD_FILE);
   try {
-    text = readFileSync(join(folder, RECORD_FILE), "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
+    const record = JSON.parse(readFileSync(path, "utf8")) as SnapshotRecord | null;
+    const isSound =
+      record?.snapshotId === basename(folder) &&
+      STATUSES.includes(record.status) &&
+      Number.isInteger(record.parameters?.volumeSizeGiB);
+    if (isSound) return record;
+    throw new Error("it is no record of this snapshot");
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    const why = (cause as Error).message;
+    throw new Failure("EIO", `${path} cannot be read (${why}): restore it from a backup.`, {
+      cause,
+    });
   }
-  return JSON.parse(text) as SnapshotRecord;
 }
 
 export function writeRecord(folder: string, record: SnapshotRecord, sync: boolean): void {
@@ -71,7 +84,8 @@ export function replaceFile(path: string, text: string, sync: boolean): void {
   if (sync) syncPath(join(path, ".."));
 }
 
-function syncPath(path: string): void {
+/** Makes a file's data, or a folder's names, durable. */
+export function syncPath(path: string): void {
   const fd = openSync(path, "r");
   try {
     fsyncSync(fd);

@@ -12,8 +12,8 @@ const MAX_TAGS = 50;
 const DEFAULT_TIMEOUT = 60;
 
 /** @throws ServiceError ValidationException */
-export function parseStartBody(text: string, ownerId: string): StartParameters {
-  const body = parseObject(text);
+export function parseStartBody(bytes: Uint8Array, ownerId: string): StartParameters {
+  const body = parseObject(bytes);
   const volumeSizeGiB = body.VolumeSize;
   if (
     typeof volumeSizeGiB !== "number" ||
@@ -45,17 +45,17 @@ export function parseStartBody(text: string, ownerId: string): StartParameters {
   };
 }
 
-function parseObject(text: string): Record<string, unknown> {
+function parseObject(bytes: Uint8Array): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
     value = undefined;
   }
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
     return value as Record<string, unknown>;
   }
-  throw invalid("INVALID_PARAMETER_VALUE", "The request body must be a JSON object.");
+  throw invalid("INVALID_PARAMETER_VALUE", "The request body must be a JSON object in UTF-8.");
 }
 
 function textOf(
@@ -65,11 +65,16 @@ function textOf(
 ): string | undefined {
   const value = body[name] ?? undefined;
   if (value === undefined) return undefined;
-  if (typeof value === "string" && value.length <= maxLength) return value;
+  if (typeof value === "string" && lengthOf(value) <= maxLength) return value;
   throw invalid(
     "INVALID_PARAMETER_VALUE",
     `${name} must be text of at most ${maxLength} characters.`,
   );
+}
+
+/** Characters as the service counts them: Unicode scalar values. Source: Smithy, length trait. */
+function lengthOf(text: string): number {
+  return [...text].length;
 }
 
 function keyOf(
@@ -109,13 +114,12 @@ function tagsOf(value: unknown): Tag[] {
   const keys = new Set<string>();
   return tags.map((tag: unknown) => {
     const { Key, Value } = (tag ?? {}) as { Key?: unknown; Value?: unknown };
-    if (typeof Key !== "string" || Key.length < 1 || Key.length > 128 || keys.has(Key)) {
+    if (typeof Key !== "string" || Key === "" || lengthOf(Key) > 128 || keys.has(Key)) {
       throw invalid("INVALID_TAG", "A tag's key must be 1 to 128 characters and appear once.");
     }
-    if (Key.startsWith("aws:"))
-      throw invalid("INVALID_TAG", "A tag's key must not start with aws:.");
+    if (/^aws:/i.test(Key)) throw invalid("INVALID_TAG", "A tag's key must not start with aws:.");
     const text = Value ?? "";
-    if (typeof text !== "string" || text.length > 256) {
+    if (typeof text !== "string" || lengthOf(text) > 256) {
       throw invalid("INVALID_TAG", "A tag's value must be at most 256 characters.");
     }
     keys.add(Key);

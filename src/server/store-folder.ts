@@ -36,7 +36,7 @@ export function lockFolder(folder: string): number {
   );
 }
 
-/** The store's identity, made on first use. @throws Failure EINVAL for another format. */
+/** The store's identity, made on first use. @throws Failure EINVAL for another format, EIO. */
 export function readIdentity(folder: string): { ownerId: string; secret: string } {
   const path = join(folder, "store.json");
   let text: string;
@@ -52,9 +52,21 @@ export function readIdentity(folder: string): { ownerId: string; secret: string 
     replaceFile(path, JSON.stringify(identity), true);
     return identity;
   }
-  const identity = JSON.parse(text) as { format: number; ownerId: string; secret: string };
-  if (identity.format !== FORMAT) {
+  const identity = parseIdentity(text);
+  if (identity?.format !== undefined && identity.format !== FORMAT) {
     throw new Failure("EINVAL", `The store ${folder} has a format that this version cannot read.`);
   }
-  return identity;
+  const { ownerId, secret } = identity ?? {};
+  if (typeof ownerId !== "string" || typeof secret !== "string") {
+    throw new Failure("EIO", `${path} is damaged: restore it, or choose another folder.`);
+  }
+  return { ownerId, secret };
+}
+
+function parseIdentity(text: string): Record<string, unknown> | undefined {
+  try {
+    return (JSON.parse(text) as Record<string, unknown> | null) ?? undefined;
+  } catch {
+    return undefined;
+  }
 }

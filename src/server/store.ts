@@ -4,10 +4,11 @@
  * child stores only what was put into it and finds the rest along its lineage (snapshot-view.ts).
  * Everything acknowledged is in the kernel's hands before the answer goes out, so kill -9 loses
  * nothing; with `sync` it is on the disk. One process has the folder at a time: the lock on
- * `store.lock` dies with its holder.
+ * `store.lock` dies with its holder. A snapshot whose record is damaged is not served, and said so;
+ * the others are.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { closeSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { closeSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../common/failure.js";
 import type { SnapshotStatus } from "../ebs/api.js";
@@ -19,6 +20,7 @@ import {
   readRecord,
   type SnapshotRecord,
   type StartParameters,
+  syncPath,
   writeRecord,
 } from "./snapshot-record.js";
 import { lockFolder, readIdentity } from "./store-folder.js";
@@ -35,7 +37,12 @@ export interface StoreOptions {
   readonly completionDelayMs: number;
   /** Snapshots that may be pending at a time. */
   readonly maxPending: number;
+  /** Told what of the folder cannot be served. */
+  readonly log: (message: string) => void;
 }
+
+/** What a snapshot's folder is called from the moment its removal begins. */
+const GONE = ".gone-";
 
 export class Store {
   readonly ownerId: string;
@@ -55,7 +62,10 @@ export class Store {
       const identity = readIdentity(options.folder);
       this.ownerId = identity.ownerId;
       this.secret = Buffer.from(identity.secret, "base64");
-      for (const name of readdirSync(join(options.folder, "snapshots"))) this.#load(name);
+      const names = readdirSync(join(options.folder, "snapshots"));
+      const loaded = names.map((name) => this.#load(name));
+      // One that cannot be read may inherit from any.
+      if (loaded.every(Boolean)) for (const record of this.#records.values()) this.#drop(record);
     } catch (error) {
       closeSync(this.#lock);
       if (error instanceof Failure) throw error;
@@ -96,21 +106,27 @@ export class Store {
   }
 
   /**
-   * A new pending snapshot, or the one that this ClientToken made before.
-   * @throws ServiceError ConflictException, ConcurrentLimitExceededException
+   * The snapshot that this request, by its ClientToken, has made before.
+   * @throws ServiceError ConflictException
    */
-  start(parameters: StartParameters): SnapshotRecord {
-    const { clientToken, ...rest } = parameters;
-    const request = createHash("sha256").update(JSON.stringify(rest)).digest("hex");
+  startedBy(asked: StartParameters): SnapshotRecord | undefined {
+    const { clientToken } = asked;
     const earlier = clientToken === undefined ? undefined : this.#byClientToken.get(clientToken);
-    if (earlier !== undefined) {
-      this.#settle(earlier);
-      if (earlier.request === request) return earlier;
-      throw new ServiceError(
-        "ConflictException",
-        "Another request with other parameters used this client token.",
-      );
-    }
+    if (earlier === undefined) return undefined;
+    this.#settle(earlier);
+    if (earlier.request === requestOf(asked)) return earlier;
+    throw new ServiceError(
+      "ConflictException",
+      "Another request with other parameters used this client token.",
+    );
+  }
+
+  /**
+   * A new pending snapshot.
+   * @param kmsKeyArn the key that it inherits.
+   * @throws ServiceError ConcurrentLimitExceededException
+   */
+  start(asked: StartParameters, kmsKeyArn = asked.kmsKeyArn): SnapshotRecord {
     const pending = this.list().filter((record) => record.status === "pending").length;
     if (pending >= this.#options.maxPending) {
       throw new ServiceError(
@@ -121,8 +137,8 @@ export class Store {
     const now = Date.now();
     const record: SnapshotRecord = {
       snapshotId: `snap-0${randomBytes(8).toString("hex")}`,
-      parameters,
-      request,
+      parameters: { ...asked, ...(kmsKeyArn !== undefined && { kmsKeyArn }) },
+      request: requestOf(asked),
       startedAt: now,
       status: "pending",
       activeAt: now,
@@ -183,21 +199,18 @@ export class Store {
     return record.status;
   }
 
-  /** Removes a snapshot; its blocks stay for as long as others inherit them. */
-  remove(snapshotId: string): void {
+  /**
+   * Removes a snapshot; its blocks stay for as long as others inherit them.
+   * @returns the snapshots whose blocks are gone: itself and removed ancestors, as far as they are.
+   */
+  remove(snapshotId: string): string[] {
     const record = this.get(snapshotId);
     this.#dropPending(record);
     record.removed = true;
     this.#write(record);
     const { clientToken } = record.parameters;
     if (clientToken !== undefined) this.#byClientToken.delete(clientToken);
-    let candidate: SnapshotRecord | undefined = record;
-    while (candidate?.removed === true && !this.#hasChildren(candidate.snapshotId)) {
-      this.#records.delete(candidate.snapshotId);
-      rmSync(this.#folder(candidate.snapshotId), { recursive: true, force: true });
-      const parent: string | undefined = candidate.parameters.parentSnapshotId;
-      candidate = parent === undefined ? undefined : this.#records.get(parent);
-    }
+    return this.#drop(record);
   }
 
   /** No call is under way any more. */
@@ -218,14 +231,46 @@ export class Store {
     return false;
   }
 
-  #load(name: string): void {
-    const record = readRecord(this.#folder(name));
-    if (record === undefined) return;
+  /** Takes away a removed snapshot that nobody inherits from, and then its parent likewise. */
+  #drop(record: SnapshotRecord): string[] {
+    const dropped: string[] = [];
+    let candidate: SnapshotRecord | undefined = record;
+    while (candidate?.removed === true && !this.#hasChildren(candidate.snapshotId)) {
+      const { snapshotId, parameters }: SnapshotRecord = candidate;
+      this.#records.delete(snapshotId);
+      dropped.push(snapshotId);
+      this.#removeFolder(snapshotId);
+      const parent: string | undefined = parameters.parentSnapshotId;
+      candidate = parent === undefined ? undefined : this.#records.get(parent);
+    }
+    return dropped;
+  }
+
+  /** Under another name first, so that a removal that is cut off is known for one. */
+  #removeFolder(snapshotId: string): void {
+    const gone = this.#folder(`${GONE}${snapshotId}`);
+    renameSync(this.#folder(snapshotId), gone);
+    rmSync(gone, { recursive: true, force: true });
+  }
+
+  /** @returns whether it is known what this name is. */
+  #load(name: string): boolean {
+    if (name.startsWith(GONE)) rmSync(this.#folder(name), { recursive: true, force: true });
+    if (!/^snap-[0-9a-f]+$/.test(name)) return true;
+    let record: SnapshotRecord | undefined;
+    try {
+      record = readRecord(this.#folder(name));
+    } catch (error) {
+      this.#options.log(`${(error as Error).message} ${name} is not served.`);
+      return false;
+    }
+    if (record === undefined) return true;
     if (record.status === "pending") {
       const written = statSync(this.indexFile(name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
       record.activeAt = Math.max(record.activeAt, written);
     }
     this.#remember(record);
+    return true;
   }
 
   #remember(record: SnapshotRecord): void {
@@ -237,8 +282,15 @@ export class Store {
   }
 
   #create(record: SnapshotRecord): void {
-    mkdirSync(this.#folder(record.snapshotId), { recursive: true, mode: 0o700 });
-    this.#write(record);
+    const folder = this.#folder(record.snapshotId);
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      this.#write(record);
+      if (this.#options.sync) syncPath(join(folder, ".."));
+    } catch (error) {
+      rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
     this.#remember(record);
   }
 
@@ -269,4 +321,9 @@ export class Store {
     }
     this.#write(record);
   }
+}
+
+/** Tells a repeated request from another one with the same ClientToken. */
+function requestOf({ clientToken: _, ...asked }: StartParameters): string {
+  return createHash("sha256").update(JSON.stringify(asked)).digest("hex");
 }

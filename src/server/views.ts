@@ -11,7 +11,7 @@ import { BLOCK_SIZE, MIB } from "../common/sizes.js";
 import type { BlockBuffer } from "./block-buffers.js";
 import { FileCache } from "./file-cache.js";
 import { Layer, readLog } from "./layer.js";
-import { ServiceError } from "./service-error.js";
+import { StoreDamage } from "./service-error.js";
 import type { SnapshotRecord } from "./snapshot-record.js";
 import { MAX_LINEAGE, SnapshotView } from "./snapshot-view.js";
 import type { Store } from "./store.js";
@@ -36,7 +36,7 @@ export class Views {
     this.#layers = new LRUCache({
       maxSize: LAYER_BUDGET,
       sizeCalculation: (layer) => layer.memory,
-      fetchMethod: async (id) => new Layer(id, readLog(await this.#readIndex(id))),
+      fetchMethod: (id) => this.#loadLayer(id),
     });
     this.#views = new LRUCache({
       maxSize: VIEW_BUDGET,
@@ -63,7 +63,7 @@ export class Views {
 
   /**
    * Fills `target` with a block. @returns its Base64 SHA-256; undefined where it is not written.
-   * @throws ServiceError InternalServerException where the store's file is damaged.
+   * @throws StoreDamage where the store's file is cut short.
    */
   async read(
     view: SnapshotView,
@@ -88,10 +88,7 @@ export class Views {
         const left = BLOCK_SIZE - done;
         const { bytesRead } = await readAt(file.fd, target.bytes, done, left, start + done);
         if (bytesRead === 0) {
-          throw new ServiceError(
-            "InternalServerException",
-            `The store has lost block ${blockIndex} of ${layer.snapshotId}.`,
-          );
+          throw new StoreDamage(`The store has lost block ${blockIndex} of ${layer.snapshotId}.`);
         }
         done += bytesRead;
       }
@@ -132,10 +129,7 @@ export class Views {
     while (next !== undefined) {
       const record = this.#store.ancestor(next);
       if (record === undefined || lineage.length >= MAX_LINEAGE) {
-        throw new ServiceError(
-          "InternalServerException",
-          `The store has lost ${next}, an ancestor of ${snapshotId}.`,
-        );
+        throw new StoreDamage(`The store has lost ${next}, an ancestor of ${snapshotId}.`);
       }
       lineage.push(record);
       next = record.parameters.parentSnapshotId;
@@ -143,13 +137,22 @@ export class Views {
     return lineage;
   }
 
-  async #readIndex(snapshotId: string): Promise<Buffer> {
-    try {
-      return await readFile(this.#store.indexFile(snapshotId));
-    } catch (error) {
+  /** @throws StoreDamage unless the layer holds exactly what its snapshot was completed with. */
+  async #loadLayer(snapshotId: string): Promise<Layer> {
+    const log = await readFile(this.#store.indexFile(snapshotId)).catch((error) => {
       // A snapshot that was completed without any put has no files.
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return Buffer.alloc(0);
       throw error;
+    });
+    const layer = new Layer(snapshotId, readLog(snapshotId, log));
+    const { changedBlocksCount = 0, aggregate } = this.#store.ancestor(snapshotId) ?? {};
+    const found = layer.blockIndexes.length;
+    const isRight = aggregate === undefined || aggregate === layer.aggregate();
+    if (found !== changedBlocksCount || !isRight) {
+      throw new StoreDamage(
+        `The store's index of ${snapshotId} is damaged: it was completed with ${changedBlocksCount} blocks, and ${found} of them are there, or others; restore its folder from a backup.`,
+      );
     }
+    return layer;
   }
 }

@@ -22,6 +22,12 @@ function checkAlgorithm(call: Call, required: boolean): void {
   throw invalid("INVALID_PARAMETER_VALUE", "The checksum algorithm must be SHA256.");
 }
 
+function checkEncoding(call: Call): void {
+  const encoding = header(call, "content-encoding");
+  if (encoding === undefined || encoding === "identity") return;
+  throw invalid("INVALID_CONTENT_ENCODING", `The content encoding ${encoding} is not supported.`);
+}
+
 function json(status: number, value: unknown): Answer {
   const headers = { "Content-Type": "application/json" };
   return { status, headers, body: JSON.stringify(value) };
@@ -44,7 +50,11 @@ function startedAnswer(store: Store, record: SnapshotRecord): Answer {
 }
 
 export function startSnapshot(store: Store, call: Call): Answer {
-  const asked = parseStartBody(Buffer.concat(call.body).toString("utf8"), store.ownerId);
+  checkEncoding(call);
+  const asked = parseStartBody(Buffer.concat(call.body), store.ownerId);
+  // First of all: the same request gets the same answer, whatever has become of the parent.
+  const earlier = store.startedBy(asked);
+  if (earlier !== undefined) return startedAnswer(store, earlier);
   if (asked.parentSnapshotId === undefined) return startedAnswer(store, store.start(asked));
   const parent = store.get(asked.parentSnapshotId);
   if (parent.status !== "completed") {
@@ -60,19 +70,12 @@ export function startSnapshot(store: Store, call: Call): Answer {
     );
   }
   // A child of an encrypted parent is encrypted with the parent's key.
-  const { kmsKeyArn } = parent.parameters;
-  return startedAnswer(
-    store,
-    store.start(kmsKeyArn === undefined ? asked : { ...asked, kmsKeyArn }),
-  );
+  return startedAnswer(store, store.start(asked, parent.parameters.kmsKeyArn));
 }
 
 export async function putSnapshotBlock(store: Store, call: Call): Promise<Answer> {
   const record = store.get(call.snapshotId);
-  const encoding = header(call, "content-encoding");
-  if (encoding !== undefined && encoding !== "identity") {
-    throw invalid("INVALID_CONTENT_ENCODING", `The content encoding ${encoding} is not supported.`);
-  }
+  checkEncoding(call);
   if (header(call, "x-amz-data-length") !== String(BLOCK_SIZE)) {
     throw invalid("INVALID_PARAMETER_VALUE", `x-amz-Data-Length must be ${BLOCK_SIZE}.`);
   }

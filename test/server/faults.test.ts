@@ -126,7 +126,7 @@ test("a seeded share hits the same calls each time", () => {
     faults.add({ action: "error", probability: 0.3, seed: 5 });
     return Array.from(
       { length: 1000 },
-      (_, i) => faults.decide("GetSnapshotBlock", "snap-1", i) !== undefined,
+      (_, i) => faults.decide("GetSnapshotBlock", "snap-1", i, true) !== undefined,
     );
   };
   const hits = sequence();
@@ -134,6 +134,49 @@ test("a seeded share hits the same calls each time", () => {
   const share = hits.filter(Boolean).length / hits.length;
   expect(share).toBeGreaterThan(0.2);
   expect(share).toBeLessThan(0.4);
+});
+
+test("a count is spent only on calls that the action can strike", async () => {
+  const { read, order, list, client, endpoint, id } = await readRig();
+  for (const action of ["corrupt", "checksum", "expired-token"] as const) {
+    order({ action, count: 1 });
+    await list();
+    expect(endpoint.faults.list()).toMatchObject([{ hit: 0 }]);
+    await expect(read()).rejects.toThrow(/expired|wrong checksum/);
+    expect(endpoint.faults.list()).toMatchObject([{ hit: 1 }]);
+  }
+  order({ action: "short-page", count: 1 });
+  await read();
+  expect((await list()).Blocks).toHaveLength(1);
+  const pending = await start(client, { ParentSnapshotId: id });
+  order({ action: "cut", count: 1 });
+  await put(client, pending, 0, blockOf(9));
+  expect(endpoint.faults.list()).toMatchObject([{ hit: 0 }]);
+  await expect(list()).rejects.toThrow();
+});
+
+test("a rate limit refuses in the words that were ordered", async () => {
+  const { read, order } = await readRig();
+  const words = { name: "ThrottlingException", status: 429, message: "slower" } as const;
+  order({ action: "rate", perSecond: 0.001, ...words });
+  await read();
+  await expect(read()).rejects.toMatchObject({
+    name: "ThrottlingException",
+    message: "slower",
+    $metadata: { httpStatusCode: 429 },
+  });
+});
+
+test.each([
+  { action: "short-page", entries: 1.5 },
+  { action: "cut", bytes: 10.5 },
+  { action: "error", name: "a\nb" },
+  { action: "latency", ms: 3e9 },
+  { action: "error", blocks: [5, 1] },
+  { action: "latency", ms: 1, name: "ThrottlingException" },
+  { action: "corrupt", operations: ["PutSnapshotBlock"] },
+])("refuses %j, which would strike otherwise than it says", (rule) => {
+  expect(() => parseFaultRules(rule)).toThrow(/A fault rule is wrong/);
 });
 
 test("the admin path orders faults, counts, and refuses what it does not know", async () => {

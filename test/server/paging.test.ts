@@ -13,7 +13,7 @@ const digest = Buffer.alloc(32, 1);
 
 function layerOf(id: string, blocks: readonly number[]): Layer {
   const log = Buffer.concat(blocks.map((block, slot) => encodeRecord(block, slot, digest)));
-  return new Layer(id, readLog(log));
+  return new Layer(id, readLog(id, log));
 }
 
 const blockSet = fc.uniqueArray(fc.nat(VOLUME - 1), { maxLength: 300 });
@@ -116,7 +116,7 @@ test("a torn log gives exactly its whole records", () => {
     fc.property(blockSet, fc.nat(47), fc.nat(255), (blocks, cut, garbage) => {
       const whole = Buffer.concat(blocks.map((block, slot) => encodeRecord(block, slot, digest)));
       const torn = Buffer.concat([whole, Buffer.alloc(cut, garbage)]);
-      const read = readLog(torn);
+      const read = readLog("snap-1", torn);
       expect(read.validBytes).toBe(whole.length);
       expect([...read.positions.keys()]).toEqual(blocks);
     }),

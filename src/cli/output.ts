@@ -7,7 +7,7 @@
 import { constants, fstatSync, openSync, write } from "node:fs";
 import { Socket } from "node:net";
 import { promisify } from "node:util";
-import { writeFailure } from "../snapshot/export-file.js";
+import { writeFailure } from "../snapshot/block-writer.js";
 import { QuietEnd, UsageFailure } from "./errors.js";
 
 export interface Output {

@@ -10,7 +10,7 @@ import { Failure } from "../common/failure.js";
 import { punchHole, sizeOf } from "../common/posix.js";
 import { BLOCK_SIZE, formatSize, GIB } from "../common/sizes.js";
 import { ZERO_BLOCK } from "./block-buffers.js";
-import { writeFailure, writeFully } from "./export-file.js";
+import { BlockWriter } from "./block-writer.js";
 import type { ImageTarget } from "./image-export.js";
 
 export class ExportDevice implements ImageTarget {
@@ -18,11 +18,13 @@ export class ExportDevice implements ImageTarget {
   readonly startingBlockIndex = 0;
   readonly #path: string;
   readonly #file: FileHandle;
+  readonly #writer: BlockWriter;
   #canPunch = true;
 
   private constructor(path: string, file: FileHandle) {
     this.#path = path;
     this.#file = file;
+    this.#writer = new BlockWriter(file, path);
   }
 
   /** @throws Failure EBUSY while it is in use, EACCES. */
@@ -48,7 +50,7 @@ export class ExportDevice implements ImageTarget {
   }
 
   async writeBlock(blockIndex: number, data: Uint8Array): Promise<void> {
-    await writeFully(this.#file, this.#path, data, blockIndex * BLOCK_SIZE);
+    await this.#writer.write(blockIndex, data);
   }
 
   async zeroBlocks(blockIndex: number, count: number): Promise<void> {
@@ -63,9 +65,7 @@ export class ExportDevice implements ImageTarget {
   async checkpoint(): Promise<void> {}
 
   async finish(): Promise<void> {
-    await this.#file.sync().catch((error: unknown) => {
-      throw writeFailure(this.#path, error);
-    });
+    await this.#writer.sync();
   }
 
   async close(): Promise<void> {

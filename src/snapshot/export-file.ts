@@ -8,9 +8,10 @@ import { type FileHandle, open, realpath, rename, stat } from "node:fs/promises"
 import { dirname } from "node:path";
 import { Failure } from "../common/failure.js";
 import { tryLock } from "../common/posix.js";
-import { BLOCK_SIZE, GIB } from "../common/sizes.js";
+import { GIB } from "../common/sizes.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { isZeroBlock } from "./block-buffers.js";
+import { BlockWriter, writeFailure } from "./block-writer.js";
 import {
   type ExportRecord,
   readExportRecord,
@@ -22,45 +23,13 @@ import type { ImageTarget } from "./image-export.js";
 /** How much work a power cut can cost, ms; each checkpoint waits for the disk. */
 const CHECKPOINT_MS = 15_000;
 
-/** An error of a write to `path` as a sentence. */
-export function writeFailure(path: string, cause: unknown): unknown {
-  const code = (cause as NodeJS.ErrnoException).code;
-  if (code === "ENOSPC" || code === "EDQUOT") {
-    const what = code === "ENOSPC" ? "The disk that holds it is full" : "The disk quota is used up";
-    return new Failure("ENOSPC", `${path}: ${what}; free some space.`, { cause });
-  }
-  if (code === "EFBIG") {
-    const message = `${path} would grow larger than its file system (or ulimit -f) allows; choose another place.`;
-    return new Failure("EFBIG", message, { cause });
-  }
-  if (code === undefined) return cause;
-  return new Failure("EIO", `${path} cannot be written (${(cause as Error).message}).`, { cause });
-}
-
-/** Writes all of `data` or throws a sentence. */
-export async function writeFully(
-  file: FileHandle,
-  path: string,
-  data: Uint8Array,
-  offset: number,
-): Promise<void> {
-  try {
-    let done = 0;
-    while (done < data.length) {
-      const { bytesWritten } = await file.write(data, done, data.length - done, offset + done);
-      done += bytesWritten;
-    }
-  } catch (error) {
-    throw writeFailure(path, error);
-  }
-}
-
 export class ExportFile implements ImageTarget {
   readonly startsEmpty = true;
   /** Where an earlier run of the same export got to; 0 where there was none. */
   readonly startingBlockIndex: number;
   readonly #path: string;
   readonly #file: FileHandle;
+  readonly #writer: BlockWriter;
   readonly #force: boolean;
   #record: ExportRecord;
   #nextCheckpoint = performance.now() + CHECKPOINT_MS;
@@ -69,6 +38,7 @@ export class ExportFile implements ImageTarget {
   private constructor(path: string, file: FileHandle, force: boolean, record: ExportRecord) {
     this.#path = path;
     this.#file = file;
+    this.#writer = new BlockWriter(file, `${path}.partial`);
     this.#force = force;
     this.#record = record;
     this.startingBlockIndex = record.nextBlockIndex;
@@ -137,7 +107,7 @@ export class ExportFile implements ImageTarget {
     // A written block of zeros stays a hole. Where an earlier run got past the checkpoint, it wrote
     // these same blocks with these same bytes, so nothing else can be there.
     if (isZeroBlock(data)) return;
-    await writeFully(this.#file, this.#partial, data, blockIndex * BLOCK_SIZE);
+    await this.#writer.write(blockIndex, data);
   }
 
   /** Holes are there from the start. */
@@ -159,8 +129,8 @@ export class ExportFile implements ImageTarget {
 
   /** Makes all of it durable and gives it its name. */
   async finish(): Promise<void> {
+    await this.#writer.sync();
     try {
-      await this.#file.sync();
       if (!this.#force && (await exists(this.#path))) {
         const message = `${this.#path} has appeared meanwhile; the image is whole in ${this.#partial}.`;
         throw new Failure("EEXIST", message);
@@ -187,8 +157,8 @@ export class ExportFile implements ImageTarget {
   }
 
   async #save(nextBlockIndex: number): Promise<void> {
+    await this.#writer.sync();
     try {
-      await this.#file.datasync();
       await writeExportRecord(this.#recordPath, { ...this.#record, nextBlockIndex });
     } catch (error) {
       throw writeFailure(this.#partial, error);

@@ -94,11 +94,10 @@ export class LineageDifference {
         });
         const changed = answer.blockIndexes;
         const last = changed.at(-1);
-        // A server may forget the NextToken of a page that is exactly full: not taken for the end.
-        const ended = answer.nextToken === undefined && changed.length < PAGE;
+        const ended = answer.nextToken === undefined;
         const end = ended ? Number.POSITIVE_INFINITY : last === undefined ? from : last + 1;
         if (end > from) this.#remember({ start: from, end, changed });
-        if (end > wanted || answer.nextToken === undefined) return;
+        if (end > wanted) return;
         from = Math.max(from, end);
         pageToken = answer.nextToken;
       }

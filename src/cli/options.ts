@@ -169,6 +169,10 @@ function parseName(text: string): string {
 }
 
 function parseUrl(text: string): string {
-  if (URL.canParse(text) && /^https?:\/\//i.test(text)) return text;
+  if (URL.canParse(text) && /^https?:\/\//i.test(text)) {
+    const { username, password } = new URL(text);
+    if (username === "" && password === "") return text;
+    throw new InvalidArgumentError("A name and password in it are not used: leave them out.");
+  }
   throw new InvalidArgumentError(`"${text}" is not an http or https URL.`);
 }

@@ -1,8 +1,9 @@
 /**
  * Reads the service's answers. Strict where a mistake would show a wrong byte: indexes must ascend
- * (a list that comes in one piece is put in order) and lie inside the volume, tokens must be there. Tolerant where nothing is at stake, because other
- * servers implement these APIs too: numbers may come as text, times in any usual form, BlockSize may
- * be missing or wrong (it is checked by the length of every block instead), NextToken may be absent.
+ * (a list that comes in one piece is put in order) and lie inside the volume, tokens must be there.
+ * Tolerant where nothing is at stake, because other servers implement these APIs too: numbers may
+ * come as text, times in any usual form, BlockSize may be missing or wrong (it is checked by the
+ * length of every block instead), NextToken may be absent (list-end.ts).
  */
 import { BLOCKS_PER_GIB, MAX_VOLUME_GIB } from "../common/sizes.js";
 import type {
@@ -24,28 +25,43 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /**
  * What was asked for, to judge the answer by. Blocks below startingBlockIndex are left out, because
- * a server may ignore it; but one that ignores it and pages too could never be listed to the end.
+ * a server may ignore it.
  */
 export type Asked = Pick<ListOptions, "startingBlockIndex" | "maxResults" | "pageToken">;
 
-export function readBlockPage(body: Uint8Array, asked: Asked): BlockPage {
+/** What pages of both lists have. */
+export type Page = Pick<BlockPage, "blockIndexes" | "volumeSizeGiB" | "nextToken">;
+
+/** A page, and how it was cut out of the answer. */
+export interface Listed<T extends Page> {
+  readonly page: T;
+  /** Entries in the answer, and those of them that were left out. */
+  readonly count: number;
+  readonly skipped: number;
+}
+
+export function readBlockPage(body: Uint8Array, asked: Asked): Listed<BlockPage> {
   const page = readPage(body, "Blocks", asked);
   const blockTokens = page.entries.map((entry) => {
     const token = tokenOf(entry, "BlockToken");
     if (token === undefined) throw malformed("a listed block has no BlockToken");
     return token;
   });
-  return { ...page.head, blockIndexes: page.blockIndexes, blockTokens };
+  return listed(page, { ...page.head, blockIndexes: page.blockIndexes, blockTokens });
 }
 
-export function readChangedBlockPage(body: Uint8Array, asked: Asked): ChangedBlockPage {
+export function readChangedBlockPage(body: Uint8Array, asked: Asked): Listed<ChangedBlockPage> {
   const page = readPage(body, "ChangedBlocks", asked);
-  return {
+  return listed(page, {
     ...page.head,
     blockIndexes: page.blockIndexes,
     firstTokens: page.entries.map((entry) => tokenOf(entry, "FirstBlockToken")),
     secondTokens: page.entries.map((entry) => tokenOf(entry, "SecondBlockToken")),
-  };
+  });
+}
+
+function listed<T extends Page>({ count, skipped }: RawPage, page: T): Listed<T> {
+  return { page, count, skipped };
 }
 
 export function readStartedSnapshot(body: Uint8Array): StartedSnapshot {
@@ -92,41 +108,39 @@ interface RawPage {
   readonly head: PageHead;
   readonly blockIndexes: Uint32Array;
   readonly entries: readonly Fields[];
+  readonly count: number;
+  readonly skipped: number;
 }
 
 function readPage(body: Uint8Array, listName: string, asked: Asked): RawPage {
   const fields = readJson(body);
-  const listed = fields[listName] ?? [];
-  if (!Array.isArray(listed)) throw malformed(`${listName} is not a list`);
+  const all = fields[listName] ?? [];
+  if (!Array.isArray(all)) throw malformed(`${listName} is not a list`);
   const volumeSizeGiB = volumeSizeOf(fields);
   const limit = volumeSizeGiB * BLOCKS_PER_GIB;
   const nextToken = nextTokenOf(fields);
   // The whole list in one answer may come in the order of writing; of one of several pages, disorder
   // would mean that blocks are missing here or come later.
   const isWhole = nextToken === undefined && asked.pageToken === undefined;
-  const entries = isWhole ? ascending(listed, listName) : listed;
-  const all = new Uint32Array(entries.length);
+  const entries: readonly Fields[] = isWhole ? ascending(all, listName) : all;
+  const indexes = new Uint32Array(entries.length);
   let last = -1;
   for (let i = 0; i < entries.length; i += 1) {
     const index = indexOf(asFields(entries[i], listName));
     if (index <= last) throw malformed(`block index ${index} is listed after ${last}`);
     if (index >= limit) throw malformed(`block ${index} lies past the ${volumeSizeGiB} GiB volume`);
-    all[i] = index;
+    indexes[i] = index;
     last = index;
   }
   const from = asked.startingBlockIndex ?? 0;
   let skip = 0;
-  while (skip < all.length && (all[skip] as number) < from) skip += 1;
-  const isFull = all.length === asked.maxResults;
-  if (skip > 0 && isFull && nextToken === undefined && asked.pageToken === undefined) {
-    throw malformed(
-      "its list ignores startingBlockIndex and stops at maxResults without NextToken",
-    );
-  }
+  while (skip < indexes.length && (indexes[skip] as number) < from) skip += 1;
   return {
     head: { expiresAt: expiryOf(fields), volumeSizeGiB, nextToken },
-    blockIndexes: skip === 0 ? all : all.slice(skip),
+    blockIndexes: skip === 0 ? indexes : indexes.slice(skip),
     entries: skip === 0 ? entries : entries.slice(skip),
+    count: indexes.length,
+    skipped: skip,
   };
 }
 
@@ -152,7 +166,9 @@ function readJson(body: Uint8Array): Fields {
   try {
     value = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8"));
   } catch {
-    throw malformed("it is not JSON");
+    // Cut short on its way, or a page of some proxy: the next one may be right.
+    const sentence = "the endpoint's answer is not JSON; check --endpoint-url.";
+    throw new AnswerError("corrupt", "MalformedAnswer", sentence);
   }
   return asFields(value, "the body");
 }

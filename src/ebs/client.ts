@@ -28,6 +28,7 @@ export function makeClient(options: ClientOptions, fresh: boolean): Client {
   const handler = new EbsHttpHandler(options.sockets);
   const given: EBSClientConfig = {
     maxAttempts: 1,
+    logger: SILENT,
     requestHandler: handler as never,
     ...(options.profile !== undefined && { profile: options.profile }),
     ...(options.endpointUrl !== undefined && { endpoint: options.endpointUrl }),
@@ -60,6 +61,9 @@ export function makeClient(options: ClientOptions, fresh: boolean): Client {
   };
   return { sdk: new EBSClient({ ...given, region, credentials }), handler };
 }
+
+/** The SDK's own words (that a profile wins over keys, …) are no sentence of ours. */
+const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
 /** Accepted by a local endpoint that was not told to check signatures; worthless anywhere else. */
 const PLACEHOLDER = { accessKeyId: "local", secretAccessKey: "local" };

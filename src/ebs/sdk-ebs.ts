@@ -14,6 +14,7 @@ import {
 } from "@aws-sdk/client-ebs";
 import { BLOCK_SIZE } from "../common/sizes.js";
 import {
+  type Asked,
   headerText,
   malformed,
   readBlockPage,
@@ -34,6 +35,7 @@ import { sha256, sha256Base64 } from "./checksum.js";
 import { type Client, type ClientOptions, environmentEndpoint, makeClient } from "./client.js";
 import type { Subject } from "./errors.js";
 import { type Exchange, newExchange } from "./exchange.js";
+import { askedOf, listPage } from "./list-end.js";
 import { Meter } from "./meter.js";
 import { type RetryContext, withRetries } from "./retry.js";
 import { type BlockRequest, SignedBlocks } from "./signed-blocks.js";
@@ -93,14 +95,15 @@ export class SdkEbs implements EbsApi {
 
   listSnapshotBlocks(snapshotId: SnapshotId, options: ListOptions = {}): Promise<BlockPage> {
     const subject: Subject = { operation: "ListSnapshotBlocks", snapshotId };
-    return withRetries(this.#context, subject, options.signal, async (signal) => {
-      const command = new ListSnapshotBlocksCommand({
-        SnapshotId: snapshotId,
-        ...listInput(options),
-      });
-      const { body } = await this.#send(command, signal);
-      return readBlockPage(body, options);
-    });
+    return withRetries(this.#context, subject, options.signal, (signal) =>
+      listPage(askedOf(options), async (asked) => {
+        const command = new ListSnapshotBlocksCommand({
+          SnapshotId: snapshotId,
+          ...listInput(asked),
+        });
+        return readBlockPage((await this.#send(command, signal)).body, asked);
+      }),
+    );
   }
 
   listChangedBlocks(
@@ -109,15 +112,16 @@ export class SdkEbs implements EbsApi {
     options: ListOptions = {},
   ): Promise<ChangedBlockPage> {
     const subject: Subject = { operation: "ListChangedBlocks", snapshotId: secondSnapshotId };
-    return withRetries(this.#context, subject, options.signal, async (signal) => {
-      const command = new ListChangedBlocksCommand({
-        SecondSnapshotId: secondSnapshotId,
-        ...(firstSnapshotId !== undefined && { FirstSnapshotId: firstSnapshotId }),
-        ...listInput(options),
-      });
-      const { body } = await this.#send(command, signal);
-      return readChangedBlockPage(body, options);
-    });
+    return withRetries(this.#context, subject, options.signal, (signal) =>
+      listPage(askedOf(options), async (asked) => {
+        const command = new ListChangedBlocksCommand({
+          SecondSnapshotId: secondSnapshotId,
+          ...(firstSnapshotId !== undefined && { FirstSnapshotId: firstSnapshotId }),
+          ...listInput(asked),
+        });
+        return readChangedBlockPage((await this.#send(command, signal)).body, asked);
+      }),
+    );
   }
 
   getSnapshotBlock(
@@ -264,7 +268,7 @@ interface Sender {
   send(command: object, options: object): Promise<unknown>;
 }
 
-function listInput(options: ListOptions): {
+function listInput(options: Asked): {
   NextToken?: string;
   StartingBlockIndex?: number;
   MaxResults?: number;

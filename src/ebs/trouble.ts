@@ -162,7 +162,7 @@ function judge(
     return {
       verdict: "soon",
       errno: "ETIMEDOUT",
-      sentence: `the service answered ${status} ${name}.`,
+      sentence: `the service answered ${status} ${name}; try again later, or check --endpoint-url.`,
     };
   }
   if (name === "AccessDeniedException" || name === "AccessDenied" || status === 403) {
@@ -189,7 +189,11 @@ function judge(
     const sentence = `the client token was used before with other parameters (${said}).`;
     return { verdict: "fatal", errno: "EINVAL", sentence };
   }
-  if (status !== undefined && status >= 300) {
+  if (status !== undefined && status >= 300 && status < 400) {
+    const sentence = `the endpoint answered with a redirect (${status}), which is not followed; check --endpoint-url and --region.`;
+    return { verdict: "fatal", errno: "EIO", sentence };
+  }
+  if (status !== undefined && status >= 400) {
     return {
       verdict: "fatal",
       errno: refusedErrno(subject),
@@ -197,9 +201,13 @@ function judge(
     };
   }
   if (code !== undefined && UNREACHABLE.has(code)) {
-    const where = endpointUrl === undefined ? "the service" : endpointUrl;
+    const where = endpointUrl === undefined ? "the service" : withoutUser(endpointUrl);
     const sentence = `cannot connect to ${where} (${code}); check the network, --region and --endpoint-url.`;
     return { verdict: "unreachable", errno: "ETIMEDOUT", sentence };
+  }
+  if (code === "EPROTO" || code === "HPE_INVALID_CONSTANT") {
+    const sentence = `what answers there does not speak HTTP, or not over TLS (${code}); check --endpoint-url.`;
+    return { verdict: "unreachable", errno: "EIO", sentence };
   }
   if (code !== undefined && /CERT|SELF_SIGNED|ERR_TLS|ERR_SSL|UNABLE_TO/.test(code)) {
     const sentence = `the server's TLS certificate was not accepted (${code}); check --endpoint-url and NODE_EXTRA_CA_CERTS.`;
@@ -210,6 +218,11 @@ function judge(
     return { verdict: "soon", errno: "ETIMEDOUT", sentence };
   }
   return { verdict: "fatal", errno: "EIO", sentence: `${said}.` };
+}
+
+/** A name and password that stand in a URL are not for anyone's eyes. */
+function withoutUser(url: string): string {
+  return url.replace(/^([a-z]+:\/\/)[^/@]*@/i, "$1");
 }
 
 function refusedErrno(subject: Subject): ErrnoName {

@@ -235,9 +235,8 @@ export class BlockIndex {
     }
     const listed = answer.blockIndexes;
     const last = listed.at(-1);
-    // A server may forget the NextToken of a page that is exactly full: not taken for the end.
-    const ended = answer.nextToken === undefined && listed.length !== asked;
-    const end = ended ? this.blockCount : last === undefined ? start : last + 1;
+    const end =
+      answer.nextToken === undefined ? this.blockCount : last === undefined ? start : last + 1;
     if (end <= start) return undefined;
     const now = Date.now();
     const life = answer.expiresAt - now;

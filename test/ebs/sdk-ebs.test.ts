@@ -230,6 +230,31 @@ test.each([
   expect(stub.requests.length).toBe(1);
 });
 
+test("a list answer that is cut or a proxy's page is tried again", async () => {
+  const page: Answer = (_request, response) => response.end("<html>busy</html>");
+  const cut: Answer = (_request, response) => response.end('{"Blocks":[{"Blo');
+  const { api, stub } = await serve({}, page, cut, json({ Blocks: [entry(1)], VolumeSize: 1 }));
+  expect([...(await api.listSnapshotBlocks(SNAPSHOT)).blockIndexes]).toEqual([1]);
+  expect(stub.requests.length).toBe(3);
+});
+
+test("a redirect is not followed, and said to be one", async () => {
+  const { api, stub } = await serve({}, (_request, response) => {
+    response.writeHead(307, { location: "http://127.0.0.1:1/" }).end();
+  });
+  const error = await failure(api.listSnapshotBlocks(SNAPSHOT));
+  expect(error.message).toMatch(/redirect \(307\).*check --endpoint-url/);
+  expect(stub.requests.length).toBe(1);
+});
+
+test("a name and password in the endpoint's URL are told to nobody", async () => {
+  const endpointUrl = "http://user:sEcReT@127.0.0.1:1";
+  const api = createEbsApi({ endpointUrl, region: "us-east-1" });
+  closers.push(() => api.close());
+  const error = await failure(api.listSnapshotBlocks(SNAPSHOT));
+  expect(error.message).toContain("cannot connect to http://127.0.0.1:1 ");
+});
+
 test("a whole list in the order of writing is put in order, each block with its own token", async () => {
   const blocks = ["10", 2, "700", 0].map((BlockIndex) => ({
     BlockIndex,

@@ -116,19 +116,6 @@ test("expired tokens are listed again; holes stay known", async () => {
   expect(await index.lookup(6)).toBeUndefined();
 });
 
-test("a page that is exactly full without a NextToken is not taken for the end", async () => {
-  const api = new FakeEbs({ volumeSizeGiB: 1, written: "all" });
-  const forgetful = Object.assign(Object.create(api), {
-    listSnapshotBlocks: async (...args: Parameters<FakeEbs["listSnapshotBlocks"]>) => ({
-      ...(await api.listSnapshotBlocks(...args)),
-      nextToken: undefined,
-    }),
-  }) as FakeEbs;
-  const index = await openBlockIndex(forgetful, SNAPSHOT);
-  expect(await index.lookup(1_000)).toBe(token(1_000));
-  expect(await index.lookup(2_047)).toBe(token(2_047));
-});
-
 test("an endless chain of empty pages is an error, not a hole", async () => {
   const api = new FakeEbs({ volumeSizeGiB: 1, written: [9], pageLimit: () => 0 });
   const index = await openBlockIndex(api, SNAPSHOT);

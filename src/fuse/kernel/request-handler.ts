@@ -8,8 +8,9 @@
  * seek may then be given up (a write or flush that was begun has to be true), and only after a
  * moment of grace: programs with timers get signals all the time, and few expect EINTR from a disk.
  */
-import { type ErrnoName, errnoOf, Failure } from "../../common/failure.js";
+import { Failure } from "../../common/failure.js";
 import { type AttributeChanges, type FileSystem, ROOT_INODE } from "../../filesystem/filesystem.js";
+import type { AnswerLog } from "../answer-log.js";
 import { number64, OPCODE, SET_ATTRIBUTE, WORD, WRITE_DATA_AT } from "./protocol.js";
 import {
   decodeName,
@@ -44,18 +45,13 @@ export class RequestHandler {
   readonly #files: FileSystem;
   readonly #reply: ReplyWriter;
   readonly #slots: WriteSlots;
-  readonly #log: (level: "debug" | "error", message: string) => void;
+  readonly #log: AnswerLog;
   /** Reads and seeks under way, by `unique`; the kernel bounds them (max_background, its readers). */
   readonly #interruptible = new Set<number>();
   #changing = 0;
   #onSettled: (() => void) | undefined;
 
-  constructor(
-    files: FileSystem,
-    reply: ReplyWriter,
-    slots: WriteSlots,
-    log: (level: "debug" | "error", message: string) => void,
-  ) {
+  constructor(files: FileSystem, reply: ReplyWriter, slots: WriteSlots, log: AnswerLog) {
     this.#files = files;
     this.#reply = reply;
     this.#slots = slots;
@@ -103,7 +99,7 @@ export class RequestHandler {
     try {
       this.#answerNow(opcode, unique, words);
     } catch (error) {
-      this.#reply.error(unique, this.#errno(error));
+      this.#reply.error(unique, this.#log.errno(error));
     }
   }
 
@@ -179,8 +175,8 @@ export class RequestHandler {
   }
 
   #readFailed(unique: number, error: unknown): void {
-    const errno = this.#errno(error);
-    if (this.#interruptible.delete(unique)) this.#reply.error(unique, errno);
+    // Of a read that was given up nobody waits for the end.
+    if (this.#interruptible.delete(unique)) this.#reply.error(unique, this.#log.errno(error));
   }
 
   #seek(unique: number, words: Uint32Array): void {
@@ -255,7 +251,7 @@ export class RequestHandler {
         const length = encodeAttributes(this.#reply.words, now, this.#files.timeToLive);
         this.#reply.body(unique, length);
       },
-      (error: unknown) => this.#reply.error(unique, this.#errno(error)),
+      (error: unknown) => this.#reply.error(unique, this.#log.errno(error)),
     );
   }
 
@@ -274,7 +270,7 @@ export class RequestHandler {
         this.#changed();
       },
       (error: unknown) => {
-        this.#reply.error(unique, this.#errno(error));
+        this.#reply.error(unique, this.#log.errno(error));
         this.#changed();
       },
     );
@@ -283,15 +279,5 @@ export class RequestHandler {
   #changed(): void {
     this.#changing -= 1;
     if (this.#changing === 0) this.#onSettled?.();
-  }
-
-  #errno(error: unknown): ErrnoName {
-    if (error instanceof Failure) {
-      // The layer that failed has told the log already; ENOENT and the like are everyday answers.
-      this.#log("debug", `${error.errno}: ${error.message}`);
-    } else {
-      this.#log("error", `Defect in answering a request: ${(error as Error).stack ?? error}`);
-    }
-    return errnoOf(error);
   }
 }

@@ -8,6 +8,7 @@ import { Worker } from "node:worker_threads";
 import { Failure } from "../../common/failure.js";
 import { workerUrl } from "../../common/worker-url.js";
 import type { FileSystem } from "../../filesystem/filesystem.js";
+import { AnswerLog } from "../answer-log.js";
 import type { DirectReads, MountRequest } from "../driver.js";
 import { ReplyWriter } from "./reply-writer.js";
 import { RequestHandler } from "./request-handler.js";
@@ -91,9 +92,8 @@ export class Session {
     this.#fd = fd;
     const defect = (text: string) => this.#log("error", text);
     this.#reply = new ReplyWriter(fd, defect);
-    this.#handler = new RequestHandler(this.#files, this.#reply, this.#consumer, (level, text) =>
-      this.#log(level, text),
-    );
+    const log = new AnswerLog(this.#log);
+    this.#handler = new RequestHandler(this.#files, this.#reply, this.#consumer, log);
     this.#timer = setTimeout(() => {
       this.#settle.notReady(
         new Failure("ETIMEDOUT", "The kernel did not answer the new mount; is FUSE working here?"),

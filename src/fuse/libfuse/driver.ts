@@ -9,6 +9,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type FuseNative from "fuse-native";
 import { Failure } from "../../common/failure.js";
+import { AnswerLog } from "../answer-log.js";
 import type { FuseDriver, Mounted, MountRequest } from "../driver.js";
 import { kernelOptions, parseMountOptions } from "../mount-options.js";
 import { checkMountPoint } from "../mount-point.js";
@@ -54,9 +55,8 @@ async function mount(request: MountRequest): Promise<Mounted> {
       `${mountPoint} with its options is too long for the libfuse driver; use --fuse-driver kernel.`,
     );
   }
-  const operations = nativeOperations(files, (error) =>
-    request.log("error", `Defect in answering a request: ${(error as Error).stack ?? error}`),
-  );
+  const log = new AnswerLog((level, message) => request.log(level, message));
+  const operations = nativeOperations(files, log);
   const fuse = new Fuse(mountPoint, operations, { timeout: false });
   fuse._fuseOptions = () => text;
   const entry = await established(fuse, mountPoint);

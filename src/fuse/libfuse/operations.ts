@@ -5,13 +5,15 @@
  * given up.
  */
 import type { NativeOperations, NativeStat } from "fuse-native";
-import { ERRNO, errnoOf, Failure } from "../../common/failure.js";
+import { ERRNO } from "../../common/failure.js";
 import {
   type AttributeChanges,
   type Attributes,
   type FileSystem,
   ROOT_INODE,
 } from "../../filesystem/filesystem.js";
+
+import type { AnswerLog } from "../answer-log.js";
 
 const S_IFDIR = 0o040_000;
 const S_IFREG = 0o100_000;
@@ -21,17 +23,7 @@ const IO_UNIT = 4096;
 /** statfs counts in 32 bits here: the unit grows until the count fits. */
 const MAX_COUNT = 0xffff_ffff;
 
-type Fail = (error: unknown) => number;
-
-/** @param defect takes what is not a Failure, for the log. */
-export function nativeOperations(
-  files: FileSystem,
-  defect: (error: unknown) => void,
-): NativeOperations {
-  const fail: Fail = (error) => {
-    if (!(error instanceof Failure)) defect(error);
-    return -ERRNO[errnoOf(error)];
-  };
+export function nativeOperations(files: FileSystem, log: AnswerLog): NativeOperations {
   const at = (path: string): Attributes =>
     path === "/" ? files.attributes(ROOT_INODE) : files.lookup(ROOT_INODE, path.slice(1));
   /** Answers with what `work` gives, synchronously thrown errors included. */
@@ -42,7 +34,7 @@ export function nativeOperations(
   ): void => {
     Promise.resolve()
       .then(work)
-      .then(done, (error: unknown) => failed(fail(error)));
+      .then(done, (error: unknown) => failed(-ERRNO[log.errno(error)]));
   };
   const change = (path: string, changes: AttributeChanges, answer: (errno: number) => void) =>
     settle(

@@ -2,7 +2,9 @@
  * The block cache: one memory budget, one fetch queue, for all snapshots of a mount. Whoever wants a
  * block gets its slot pinned, or learns that it is a hole; if it has to be fetched, all who want it
  * wait for one fetch. A reader that gives up leaves the fetch to the others; when nobody is left, it
- * is stopped. A failed fetch is told to those who wait and not remembered.
+ * is stopped. A failed fetch is told to those who wait, and for an instant to those who ask right
+ * after: the kernel repeats a failed readahead as a read, and whoever reads would wait for all the
+ * retries twice.
  *
  * No deadlock, however few the slots: a fetch that waits for a slot holds none, a fetched slot is
  * pinned for its waiters and released as soon as they have copied it, and views that hold pins for
@@ -11,7 +13,8 @@
 import { randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { BroadcastChannel } from "node:worker_threads";
-import { Failure } from "../common/failure.js";
+import { LRUCache } from "lru-cache";
+import { errnoOf, Failure } from "../common/failure.js";
 import { BLOCK_SIZE, MIB } from "../common/sizes.js";
 import { FetchQueue, type Ticket } from "./fetch-queue.js";
 import { keyOf, SlotPool } from "./slot-pool.js";
@@ -59,6 +62,10 @@ const DEFAULT_CACHE_BYTES = 256 * MIB;
 /** A read of 1 MiB can span three blocks; half of the slots may be lent. */
 const SMALLEST_CACHE = 8;
 
+/** How long a fetch that readers waited for in vain is not tried again, ms; and of how many blocks. */
+const FAILURE_ECHO_MS = 500;
+const FAILURES_KEPT = 256;
+
 interface Waiter {
   readonly resolve: (slot: number) => void;
   readonly reject: (error: unknown) => void;
@@ -84,6 +91,11 @@ export class BlockCache {
   readonly queue: FetchQueue;
   readonly #ioTimeoutMs: number;
   readonly #fetches = new Map<number, Fetch>();
+  /** Of fetches that have just failed after all their retries: key → error. */
+  readonly #failures = new LRUCache<number, Failure>({
+    max: FAILURES_KEPT,
+    ttl: FAILURE_ECHO_MS,
+  });
   readonly #listeners = new Set<() => void>();
   #channel: BroadcastChannel | undefined;
   #devices = 0;
@@ -142,6 +154,8 @@ export class BlockCache {
     // A read of many blocks waits for all of them with one signal, which Node would warn about.
     if (signal !== undefined) setMaxListeners(0, signal);
     const key = keyOf(source.device, block);
+    const failure = this.#failures.get(key);
+    if (failure !== undefined) return Promise.reject(failure);
     const fetch = this.#fetches.get(key) ?? this.#start(key, source, block, false);
     if (fetch.ticket !== undefined) this.queue.promote(fetch.ticket);
     return new Promise((resolve, reject) => {
@@ -267,6 +281,7 @@ export class BlockCache {
       (slot) => this.#finish(key, fetch, source, block, slot),
       (error: unknown) => {
         this.#forget(key, fetch);
+        if (fetch.waiters.size > 0 && isExhausted(error)) this.#failures.set(key, error);
         settleAll(fetch, (waiter) => waiter.reject(error));
       },
     );
@@ -349,6 +364,12 @@ function settleAll(fetch: Fetch, settle: (waiter: Waiter) => void): void {
   const waiters = [...fetch.waiters];
   fetch.waiters.clear();
   for (const waiter of waiters) settle(waiter);
+}
+
+/** It was tried for as long as it may be. */
+function isExhausted(error: unknown): error is Failure {
+  const errno = errnoOf(error);
+  return error instanceof Failure && (errno === "ETIMEDOUT" || errno === "EIO");
 }
 
 function interrupted(): Failure {

@@ -4,17 +4,10 @@
  * believed. Two files of a fixed size limit hold the blocks (disk-cache-store.ts); beside them one empty
  * file a snapshot says which snapshots were mounted last, as candidates for lineage.
  */
-import {
-  chmodSync,
-  mkdirSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
+import { readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Failure } from "../common/failure.js";
+import { makeFolder } from "../common/make-folder.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 
 /** Snapshots remembered, of all accounts together. */
@@ -34,8 +27,7 @@ export class NoCacheFolder extends Error {}
 export function openCacheFolder(chosen: string): string {
   const path = resolve(chosen);
   try {
-    const made = mkdirSync(path, { recursive: true, mode: 0o700 });
-    if (made !== undefined) chmodSync(path, 0o700);
+    makeFolder(path, 0o700);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === "EEXIST" || code === "ENOTDIR") throw notAFolder(path);
@@ -84,7 +76,7 @@ export function rememberSnapshot(
   const path = join(folder, RECENT);
   const own = `${namespace}.${snapshotId}`;
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path, 0o700);
     writeFileSync(join(path, own), "", { mode: 0o600 });
     utimesSync(join(path, own), new Date(), new Date());
   } catch {

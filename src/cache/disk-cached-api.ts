@@ -34,7 +34,11 @@ export function withDiskCache(
   const blocks = new CachedBlocks(api, cache, identity);
   return {
     listSnapshotBlocks: (snapshotId, options) => blocks.list(snapshotId, options),
-    getSnapshotBlock: (...args) => blocks.get(...args),
+    // Whoever wants a block's digest reads each block once: the cache has nothing to give there.
+    getSnapshotBlock: (id, block, token, target, signal, digest) =>
+      digest === undefined
+        ? blocks.get(id, block, token, target, signal)
+        : api.getSnapshotBlock(id, block, token, target, signal, digest),
     listChangedBlocks: (...args) => api.listChangedBlocks(...args),
     startSnapshot: (options) => api.startSnapshot(options),
     putSnapshotBlock: (...args) => api.putSnapshotBlock(...args),

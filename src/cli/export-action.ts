@@ -5,8 +5,8 @@
 import type { Stats } from "node:fs";
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { errnoOf, Failure } from "../common/failure.js";
-import { BLOCK_SIZE, formatSize, GIB } from "../common/sizes.js";
+import { Failure } from "../common/failure.js";
+import { BLOCK_SIZE, GIB } from "../common/sizes.js";
 import type { EbsApi } from "../ebs/api.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 import { BlockList } from "../snapshot/block-list.js";
@@ -55,18 +55,17 @@ async function toFile(
     ? await ExportDevice.open(path)
     : await ExportFile.open(path, snapshotId, options.force ?? false);
   try {
-    const start = target.startingBlockIndex;
-    const list = await BlockList.open(api, snapshotId, signal, start);
+    const list = await BlockList.open(api, snapshotId, signal);
     await target.prepare(list.volumeSizeGiB);
-    if (start > 0) {
-      process.stderr.write(`Going on at ${formatSize(start * BLOCK_SIZE)} of ${path}.partial.\n`);
+    if (target instanceof ExportFile && target.isResumed) {
+      const what = "what is there is checked, and the rest fetched";
+      process.stderr.write(`Going on with ${path}.partial: ${what}.\n`);
     }
     const size = list.volumeSizeGiB * GIB;
     const bar = startProgress("Exporting", "bytes");
     try {
       await exportImage({
         list,
-        startingBlockIndex: start,
         target,
         concurrency: options.concurrency,
         signal,
@@ -75,7 +74,8 @@ async function toFile(
       await target.finish();
     } catch (error) {
       bar.stop();
-      throw withAdvice(error, path, isDevice, signal);
+      const reason = signal.aborted ? signal.reason : error;
+      throw reason instanceof Failure ? withAdvice(reason, path, target) : reason;
     }
     bar.stop();
   } finally {
@@ -117,11 +117,12 @@ async function toOutput(
   }
 }
 
-function withAdvice(error: unknown, path: string, isDevice: boolean, signal: AbortSignal): unknown {
-  const reason = signal.aborted ? signal.reason : error;
-  if (!(reason instanceof Failure)) return reason;
-  const advice = isDevice
-    ? `${path} now holds only a part of the snapshot.`
-    : `What is there is kept in ${path}.partial; the same command goes on with it.`;
-  return new Failure(errnoOf(reason), `${reason.message} ${advice}`, { cause: reason });
+function withAdvice(reason: Failure, path: string, target: ExportFile | ExportDevice): Failure {
+  const advice =
+    target instanceof ExportFile
+      ? `What is there is kept in ${path}.partial; the same command goes on with it.`
+      : target.isTouched
+        ? `${path} now holds only a part of the snapshot.`
+        : `Nothing was written to ${path}.`;
+  return new Failure(reason.errno, `${reason.message} ${advice}`, { cause: reason });
 }

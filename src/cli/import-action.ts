@@ -19,6 +19,7 @@ import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js"
 import { interruptible, UsageFailure } from "./errors.js";
 import type { ServiceOptions } from "./options.js";
 import { startProgress } from "./progress.js";
+import { printResult } from "./result.js";
 import { openService } from "./service.js";
 import {
   checkSnapshotOptions,
@@ -39,7 +40,7 @@ export async function importFile(path: string, options: ImportOptions): Promise<
     const { api } = await openService(options);
     try {
       const id = await interruptible((signal) => run(api, source, options, signal));
-      process.stdout.write(`${id}\n`);
+      printResult([id], `The image is snapshot ${id}`);
     } finally {
       await api.close();
     }

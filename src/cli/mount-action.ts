@@ -17,6 +17,7 @@ import { newLogFile, openStateFolder } from "../mount/state-folder.js";
 import type { Volumes } from "../mount/volumes.js";
 import { Interrupted, interruptible, UsageFailure } from "./errors.js";
 import type { ServiceOptions } from "./options.js";
+import { printResult } from "./result.js";
 import { openService, type Service } from "./service.js";
 
 /** What the options of a command that mounts come to. Sizes in bytes. */
@@ -80,7 +81,7 @@ export async function runMount(
       signal.throwIfAborted();
       return made;
     });
-    process.stdout.write(images.map((image) => `${image}\n`).join(""));
+    printResult(images, mounted(mountPoint));
     return;
   }
   const log = openLog(options.logLevel, logFile);
@@ -126,7 +127,7 @@ export async function runMount(
           ? signal.reason
           : new Failure("EINTR", "The command that mounts died.");
       }
-      if (logFile === undefined) process.stdout.write(images.map((i) => `${i}\n`).join(""));
+      if (logFile === undefined) sayImages(images, log);
       await stayUntilEnd(live, signal, log);
       await service.api.close();
     });
@@ -164,6 +165,19 @@ async function withCacheFolder(
   return { service: { ...service, api }, ...(reading && { diskReading: reading }) };
 }
 
+/** In front the mount is what was asked for, and the words go with it. */
+function sayImages(images: readonly string[], log: Logger): void {
+  try {
+    printResult(images, "The mount is there");
+  } catch (error) {
+    log.warn((error as Error).message);
+  }
+}
+
+function mounted(mountPoint: string): string {
+  return `It is mounted at ${mountPoint}, and \`ebsmount unmount ${mountPoint}\` ends that`;
+}
+
 /** A signal unmounts; with files open it detaches the mount and serves them until they are closed. */
 async function stayUntilEnd(live: LiveMount, signal: AbortSignal, log: Logger): Promise<void> {
   const onSignal = () => {
@@ -178,7 +192,7 @@ async function stayUntilEnd(live: LiveMount, signal: AbortSignal, log: Logger): 
   signal.addEventListener("abort", onSignal, { once: true });
   const outcome = await live.outcome;
   if (outcome.snapshotId !== undefined && backgroundLogFile() === undefined) {
-    process.stdout.write(`${outcome.snapshotId}\n`);
+    printResult([outcome.snapshotId], `The changes are snapshot ${outcome.snapshotId}`);
   }
   // The user asked for this end: what has been done is all there was to do.
   if (signal.aborted && !(signal.reason instanceof Interrupted)) throw signal.reason;

@@ -10,6 +10,7 @@ import { interruptible } from "./errors.js";
 import { finishedToJson, finishedToText } from "./finished-text.js";
 import type { ServiceOptions } from "./options.js";
 import { CommitBar } from "./progress.js";
+import { printResult } from "./result.js";
 import { openService } from "./service.js";
 
 export interface SessionsCommandOptions {
@@ -89,8 +90,7 @@ export async function commitSession(id: string, options: CommitCommandOptions): 
   const finished = findFinished(folder.path, id);
   if (finished !== undefined) {
     process.stderr.write(`${finishedToText(finished)}\n`);
-    if (finished.resultSnapshotId !== undefined)
-      process.stdout.write(`${finished.resultSnapshotId}\n`);
+    printSnapshot(finished.resultSnapshotId);
     return;
   }
   const session = await openSession(folder.path, id);
@@ -117,7 +117,7 @@ export async function commitSession(id: string, options: CommitCommandOptions): 
       const outcome = await interruptible((signal) => volumes.finish(bar.update, signal));
       bar.stop();
       if (outcome.message !== undefined) process.stderr.write(`${outcome.message}\n`);
-      if (outcome.snapshotId !== undefined) process.stdout.write(`${outcome.snapshotId}\n`);
+      printSnapshot(outcome.snapshotId);
     } finally {
       bar.stop();
       await volumes.close();
@@ -125,6 +125,10 @@ export async function commitSession(id: string, options: CommitCommandOptions): 
   } finally {
     await service.api.close();
   }
+}
+
+function printSnapshot(snapshotId: string | undefined): void {
+  if (snapshotId !== undefined) printResult([snapshotId], `The changes are snapshot ${snapshotId}`);
 }
 
 export async function discard(id: string, yes: boolean, stateDir?: string): Promise<void> {

@@ -8,6 +8,7 @@ import { removeRecord } from "../mount/mount-record.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { Interrupted, interruptible } from "./errors.js";
 import { CommitBar } from "./progress.js";
+import { printResult } from "./result.js";
 
 /** @throws Failure ENOENT where nothing is mounted; EBUSY; what the commit failed with. */
 export async function unmount(path: string, lazy: boolean, stateDir?: string): Promise<void> {
@@ -51,7 +52,9 @@ export async function unmount(path: string, lazy: boolean, stateDir?: string): P
     bar.stop();
   }
   if (outcome.message !== undefined) process.stderr.write(`${outcome.message}\n`);
-  if (outcome.snapshotId !== undefined) process.stdout.write(`${outcome.snapshotId}\n`);
+  if (outcome.snapshotId !== undefined) {
+    printResult([outcome.snapshotId], `The changes are snapshot ${outcome.snapshotId}`);
+  }
 }
 
 /** The work goes on elsewhere: only the waiting for it is stopped. */

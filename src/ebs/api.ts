@@ -70,6 +70,7 @@ export interface EbsApi {
   /**
    * Fills `target` (exactly one block) with the block, its length and SHA-256 verified. Until it
    * resolves, target's content is undefined.
+   * @param digest where given, takes the block's raw SHA-256, 32 bytes.
    */
   getSnapshotBlock(
     snapshotId: SnapshotId,
@@ -77,6 +78,7 @@ export interface EbsApi {
     blockToken: string,
     target: Uint8Array,
     signal?: AbortSignal,
+    digest?: Uint8Array,
   ): Promise<void>;
   startSnapshot(options: StartSnapshotOptions): Promise<StartedSnapshot>;
   /**

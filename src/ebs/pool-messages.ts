@@ -17,6 +17,8 @@ export interface BlockJob {
   readonly blockIndex: number;
   /** Of a get. */
   readonly blockToken: string;
+  /** The block's digest is wanted back; of a put it always is. */
+  readonly withDigest: boolean;
   readonly buffer: SharedArrayBuffer;
   readonly offset: number;
 }
@@ -25,7 +27,7 @@ export type ToWorker = BlockJob | { readonly kind: "abort"; readonly id: number 
 
 export type FromWorker =
   | { readonly kind: "ready" }
-  /** After it the worker touches the job's memory no more. `digest` is a put's. */
+  /** After it the worker touches the job's memory no more. `digest` where it was wanted. */
   | { readonly kind: "done"; readonly id: number; readonly digest?: Uint8Array }
   | { readonly kind: "failed"; readonly id: number; readonly error: ErrorDetails }
   | { readonly kind: "log"; readonly level: "debug" | "warn"; readonly message: string };

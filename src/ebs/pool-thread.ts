@@ -37,7 +37,7 @@ export class PoolThread {
     return this.#pending.size;
   }
 
-  /** @returns a put's digest. @throws EbsError, ThreadGone */
+  /** @returns the block's digest where the job wants it. @throws EbsError, ThreadGone */
   run(job: BlockJob, signal: AbortSignal | undefined): Promise<Uint8Array | undefined> {
     return new Promise((resolve, reject) => {
       if (this.gone) throw new ThreadGone();

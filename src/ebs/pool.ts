@@ -57,14 +57,19 @@ export class EbsPool implements EbsApi {
     blockToken: string,
     target: Uint8Array,
     signal?: AbortSignal,
+    digest?: Uint8Array,
   ): Promise<void> {
-    const work: Work = { kind: "get", snapshotId, blockIndex, blockToken };
+    const withDigest = digest !== undefined;
+    const work: Work = { kind: "get", snapshotId, blockIndex, blockToken, withDigest };
     const here = () =>
-      this.#own.getSnapshotBlock(snapshotId, blockIndex, blockToken, target, signal);
-    if (isShared(target)) await this.#run(work, target, signal, here);
+      this.#own.getSnapshotBlock(snapshotId, blockIndex, blockToken, target, signal, digest);
+    const keep = (of: Uint8Array | undefined) => {
+      if (of !== undefined) digest?.set(of);
+    };
+    if (isShared(target)) await this.#run(work, target, signal, here, keep);
     else {
       await this.#withScratch(async (scratch) => {
-        const inWorker = await this.#run(work, scratch, signal, here);
+        const inWorker = await this.#run(work, scratch, signal, here, keep);
         if (inWorker) target.set(scratch);
       });
     }
@@ -76,7 +81,7 @@ export class EbsPool implements EbsApi {
     data: Uint8Array,
     signal?: AbortSignal,
   ): Promise<Uint8Array> {
-    const work: Work = { kind: "put", snapshotId, blockIndex, blockToken: "" };
+    const work: Work = { kind: "put", snapshotId, blockIndex, blockToken: "", withDigest: true };
     let digest: Uint8Array | undefined;
     const here = async () => {
       digest = await this.#own.putSnapshotBlock(snapshotId, blockIndex, data, signal);

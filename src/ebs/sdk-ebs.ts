@@ -130,6 +130,7 @@ export class SdkEbs implements EbsApi {
     blockToken: string,
     target: Uint8Array,
     signal?: AbortSignal,
+    digest?: Uint8Array,
   ): Promise<void> {
     requireBlock(target);
     const subject: Subject = { operation: "GetSnapshotBlock", snapshotId, blockIndex };
@@ -138,7 +139,8 @@ export class SdkEbs implements EbsApi {
     const command = () => new GetSnapshotBlockCommand(input);
     return withRetries(this.#context, subject, signal, async (stop) => {
       const { headers } = await this.#sendBlock(request, command, stop, target);
-      verifyBlock(headers, target);
+      const checksum = verifyBlock(headers, target);
+      digest?.set(Buffer.from(checksum, "base64"));
     });
   }
 
@@ -287,8 +289,11 @@ function requireBlock(bytes: Uint8Array): void {
   if (bytes.length !== BLOCK_SIZE) throw new RangeError(`a block has ${BLOCK_SIZE} bytes`);
 }
 
-/** Length is checked already: the exchange ends only when the target is exactly full. */
-function verifyBlock(headers: Record<string, string>, block: Uint8Array): void {
+/**
+ * Length is checked already: the exchange ends only when the target is exactly full.
+ * @returns the block's Base64 SHA-256. @throws AnswerError
+ */
+function verifyBlock(headers: Record<string, string>, block: Uint8Array): string {
   const length = headerText(headers, "x-amz-data-length");
   if (length !== undefined && Number(length) !== BLOCK_SIZE) {
     throw new AnswerError(
@@ -310,4 +315,5 @@ function verifyBlock(headers: Record<string, string>, block: Uint8Array): void {
       "the block's bytes do not match its SHA-256.",
     );
   }
+  return checksum;
 }

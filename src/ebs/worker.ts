@@ -5,6 +5,7 @@
  */
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { BLOCK_SIZE } from "../common/sizes.js";
+import { DIGEST_SIZE } from "./checksum.js";
 import { EbsError, type ErrorDetails } from "./errors.js";
 import { Meter } from "./meter.js";
 import type { BlockJob, FromWorker, ToWorker, WorkerSetup } from "./pool-messages.js";
@@ -31,8 +32,10 @@ async function run(job: BlockJob): Promise<void> {
   const block = new Uint8Array(job.buffer, job.offset, BLOCK_SIZE);
   try {
     if (job.kind === "get") {
-      await ebs.getSnapshotBlock(snapshotId, blockIndex, job.blockToken, block, abort.signal);
-      say({ kind: "done", id });
+      const digest = job.withDigest ? new Uint8Array(DIGEST_SIZE) : undefined;
+      const { blockToken } = job;
+      await ebs.getSnapshotBlock(snapshotId, blockIndex, blockToken, block, abort.signal, digest);
+      say({ kind: "done", id, ...(digest && { digest }) });
     } else {
       const digest = await ebs.putSnapshotBlock(snapshotId, blockIndex, block, abort.signal);
       say({ kind: "done", id, digest });

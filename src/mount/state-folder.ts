@@ -3,10 +3,11 @@
  * mount sessions with data not yet in a snapshot. One folder a user, readable by nobody else, since
  * overlays hold the contents of disks.
  */
-import { chmodSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { Failure } from "../common/failure.js";
+import { makeFolder } from "../common/make-folder.js";
 
 export interface StateFolder {
   readonly path: string;
@@ -28,10 +29,7 @@ export function openStateFolder(chosen?: string): StateFolder {
   );
   const folder = { path, mounts: join(path, "mounts"), logs: join(path, "logs") };
   try {
-    const made = mkdirSync(path, { recursive: true, mode: 0o700 });
-    if (made !== undefined) chmodSync(path, 0o700);
-    mkdirSync(folder.mounts, { recursive: true, mode: 0o700 });
-    mkdirSync(folder.logs, { recursive: true, mode: 0o700 });
+    for (const one of [path, folder.mounts, folder.logs]) makeFolder(one, 0o700);
   } catch (cause) {
     throw new Failure(
       "EACCES",

@@ -7,6 +7,7 @@
  */
 import * as fs from "node:fs";
 import { basename, join } from "node:path";
+import { makeFolder } from "../common/make-folder.js";
 import { sessionFiles } from "./disk-file.js";
 import { loadRecord, RECORD_FILE, type SessionRecord } from "./session-record.js";
 
@@ -29,7 +30,7 @@ function fileOf(folder: string, id: string): string {
 export function keepFinished(stateDir: string, path: string): boolean {
   const folder = finishedFolder(stateDir);
   try {
-    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     for (const name of fs
       .readdirSync(folder)
       .sort()
@@ -38,7 +39,12 @@ export function keepFinished(stateDir: string, path: string): boolean {
     }
     const kept = fileOf(folder, basename(path));
     fs.rmSync(kept, { force: true });
-    fs.linkSync(join(path, RECORD_FILE), kept);
+    try {
+      fs.linkSync(join(path, RECORD_FILE), kept);
+    } catch {
+      // A file system without hard links.
+      fs.copyFileSync(join(path, RECORD_FILE), kept);
+    }
     return true;
   } catch {
     return false;

@@ -8,6 +8,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../common/failure.js";
+import { makeFolder } from "../common/make-folder.js";
 import { tryLock } from "../common/posix.js";
 import { GIB } from "../common/sizes.js";
 import { diskFailure, type SessionFiles, sessionFiles, syncDirectory } from "./disk-file.js";
@@ -111,7 +112,7 @@ export async function createSession(stateDir: string, options: NewSession): Prom
   const record = newRecord(id, options);
   const made = join(folder, `.new-${id}`);
   try {
-    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     fs.mkdirSync(made, { mode: 0o700 });
   } catch (error) {
     throw diskFailure("make", made, error);

@@ -11,11 +11,10 @@
  * a block).
  */
 import { crc32 } from "node:zlib";
-import { LinearChecksum } from "../ebs/checksum.js";
+import { DIGEST_SIZE, LinearChecksum } from "../ebs/checksum.js";
 import { StoreDamage } from "./service-error.js";
 
 const RECORD_BYTES = 48;
-export const DIGEST_BYTES = 32;
 const DIGEST_AT = 8;
 const CRC_AT = 44;
 
@@ -70,7 +69,7 @@ export function slotAt(log: Buffer, position: number): number {
 
 /** The raw SHA-256 in the record at `position`, a view. */
 export function digestAt(log: Buffer, position: number): Buffer {
-  return log.subarray(position + DIGEST_AT, position + DIGEST_AT + DIGEST_BYTES);
+  return log.subarray(position + DIGEST_AT, position + DIGEST_AT + DIGEST_SIZE);
 }
 
 export class Layer {
@@ -85,11 +84,11 @@ export class Layer {
     this.blockIndexes = Uint32Array.from(positions.keys()).sort();
     const count = this.blockIndexes.length;
     this.#slots = new Uint32Array(count);
-    this.#digests = Buffer.allocUnsafeSlow(count * DIGEST_BYTES);
+    this.#digests = Buffer.allocUnsafeSlow(count * DIGEST_SIZE);
     for (let i = 0; i < count; i++) {
       const position = positions.get(this.blockIndexes[i]!)!;
       this.#slots[i] = slotAt(log, position);
-      digestAt(log, position).copy(this.#digests, i * DIGEST_BYTES);
+      digestAt(log, position).copy(this.#digests, i * DIGEST_SIZE);
     }
   }
 
@@ -102,7 +101,7 @@ export class Layer {
   aggregate(): string {
     const checksum = new LinearChecksum();
     this.blockIndexes.forEach((blockIndex, i) => {
-      checksum.add(blockIndex, this.#digests.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES));
+      checksum.add(blockIndex, this.#digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE));
     });
     return checksum.base64();
   }
@@ -119,7 +118,7 @@ export class Layer {
 
   /** Base64 SHA-256. */
   checksum(at: number): string {
-    return this.#digests.toString("base64", at * DIGEST_BYTES, (at + 1) * DIGEST_BYTES);
+    return this.#digests.toString("base64", at * DIGEST_SIZE, (at + 1) * DIGEST_SIZE);
   }
 }
 

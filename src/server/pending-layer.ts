@@ -19,16 +19,8 @@ import {
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { BLOCK_SIZE } from "../common/sizes.js";
-import { LinearChecksum } from "../ebs/checksum.js";
-import {
-  DATA_FILE,
-  DIGEST_BYTES,
-  digestAt,
-  encodeRecord,
-  INDEX_FILE,
-  readLog,
-  slotAt,
-} from "./layer.js";
+import { DIGEST_SIZE, LinearChecksum } from "../ebs/checksum.js";
+import { DATA_FILE, digestAt, encodeRecord, INDEX_FILE, readLog, slotAt } from "./layer.js";
 import { invalid } from "./service-error.js";
 import { syncPath } from "./snapshot-record.js";
 
@@ -42,7 +34,7 @@ export class PendingLayer {
   readonly #slots = new Map<number, number>();
   readonly #free: number[] = [];
   /** By slot: the digest and the arrival of the block in it. */
-  #digests = Buffer.alloc(64 * DIGEST_BYTES);
+  #digests = Buffer.alloc(64 * DIGEST_SIZE);
   #arrivals = new Float64Array(64);
   #slotCount = 0;
   #indexBytes = 0;
@@ -81,7 +73,7 @@ export class PendingLayer {
       if (slot >= stored) continue;
       this.#reserve(slot);
       this.#slots.set(blockIndex, slot);
-      digestAt(log, position).copy(this.#digests, slot * DIGEST_BYTES);
+      digestAt(log, position).copy(this.#digests, slot * DIGEST_SIZE);
       used.add(slot);
     }
     for (let slot = 0; slot < this.#slotCount; slot++) if (!used.has(slot)) this.#free.push(slot);
@@ -115,7 +107,7 @@ export class PendingLayer {
       if (replaced !== undefined && this.#arrivals[replaced]! > arrival) return;
       this.#append(encodeRecord(blockIndex, slot, digest));
       stored = true;
-      this.#digests.set(digest, slot * DIGEST_BYTES);
+      this.#digests.set(digest, slot * DIGEST_SIZE);
       this.#arrivals[slot] = arrival;
       this.#slots.set(blockIndex, slot);
       // The replaced block goes only when the record that replaces it is as durable as asked.
@@ -144,8 +136,8 @@ export class PendingLayer {
   aggregate(): string {
     const checksum = new LinearChecksum();
     for (const blockIndex of Uint32Array.from(this.#slots.keys()).sort()) {
-      const at = this.#slots.get(blockIndex)! * DIGEST_BYTES;
-      checksum.add(blockIndex, this.#digests.subarray(at, at + DIGEST_BYTES));
+      const at = this.#slots.get(blockIndex)! * DIGEST_SIZE;
+      checksum.add(blockIndex, this.#digests.subarray(at, at + DIGEST_SIZE));
     }
     return checksum.base64();
   }
@@ -168,7 +160,7 @@ export class PendingLayer {
     this.#slotCount = Math.max(this.#slotCount, slot + 1);
     if (slot < this.#arrivals.length) return;
     const size = Math.max(slot + 1, this.#arrivals.length * 2);
-    const digests = Buffer.alloc(size * DIGEST_BYTES);
+    const digests = Buffer.alloc(size * DIGEST_SIZE);
     digests.set(this.#digests);
     this.#digests = digests;
     const arrivals = new Float64Array(size);

@@ -3,9 +3,10 @@
  * id, and the secret that its tokens are coded with, so that tokens outlive a restart).
  */
 import { randomBytes, randomInt } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../common/failure.js";
+import { makeFolder } from "../common/make-folder.js";
 import { tryLock } from "../common/posix.js";
 import { replaceFile } from "./snapshot-record.js";
 
@@ -19,7 +20,7 @@ const FORMAT = 1;
 export function lockFolder(folder: string): number {
   let lock: number;
   try {
-    mkdirSync(join(folder, "snapshots"), { recursive: true, mode: 0o700 });
+    makeFolder(join(folder, "snapshots"), 0o700);
     lock = openSync(join(folder, "store.lock"), "a", 0o600);
   } catch (cause) {
     throw new Failure(

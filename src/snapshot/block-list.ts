@@ -79,16 +79,23 @@ export class BlockList {
     }
   }
 
-  /** Fills `target` with a listed block, its token listed again where it is no longer valid. */
-  async get(block: ListedBlock, target: Uint8Array, signal?: AbortSignal): Promise<void> {
-    const { blockIndex, blockToken } = block;
-    const api = this.#api;
+  /**
+   * Fills `target` with a listed block, its token listed again where it is no longer valid.
+   * @param digest where given, takes its raw SHA-256.
+   */
+  async get(
+    { blockIndex, blockToken }: ListedBlock,
+    target: Uint8Array,
+    signal?: AbortSignal,
+    digest?: Uint8Array,
+  ): Promise<void> {
+    const get = (token: string) =>
+      this.#api.getSnapshotBlock(this.snapshotId, blockIndex, token, target, signal, digest);
     try {
-      await api.getSnapshotBlock(this.snapshotId, blockIndex, blockToken, target, signal);
+      await get(blockToken);
     } catch (error) {
       if (!isInvalidBlockToken(error)) throw error;
-      const fresh = await this.#tokenOf(blockIndex, signal);
-      await api.getSnapshotBlock(this.snapshotId, blockIndex, fresh, target, signal);
+      await get(await this.#tokenOf(blockIndex, signal));
     }
   }
 

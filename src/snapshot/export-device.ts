@@ -15,11 +15,11 @@ import type { ImageTarget } from "./image-export.js";
 
 export class ExportDevice implements ImageTarget {
   readonly startsEmpty = false;
-  readonly startingBlockIndex = 0;
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #writer: BlockWriter;
   #canPunch = true;
+  #isTouched = false;
 
   private constructor(path: string, file: FileHandle) {
     this.#path = path;
@@ -51,6 +51,12 @@ export class ExportDevice implements ImageTarget {
 
   async writeBlock(blockIndex: number, data: Uint8Array): Promise<void> {
     await this.#writer.write(blockIndex, data);
+    this.#isTouched = true;
+  }
+
+  /** Some of what was on the device is overwritten. */
+  get isTouched(): boolean {
+    return this.#isTouched;
   }
 
   async zeroBlocks(blockIndex: number, count: number): Promise<void> {
@@ -58,11 +64,12 @@ export class ExportDevice implements ImageTarget {
     // and block/fops.c, blkdev_fallocate.
     const fd = this.#file.fd;
     this.#canPunch &&= punchHole(fd, blockIndex * BLOCK_SIZE, count * BLOCK_SIZE);
-    if (this.#canPunch) return;
+    if (this.#canPunch) {
+      this.#isTouched = true;
+      return;
+    }
     for (let i = blockIndex; i < blockIndex + count; i += 1) await this.writeBlock(i, ZERO_BLOCK);
   }
-
-  async checkpoint(): Promise<void> {}
 
   async finish(): Promise<void> {
     await this.#writer.sync();

@@ -1,47 +1,48 @@
 /**
- * The file of an export. Until all of it is durable it is called FILE.partial, with a record beside
- * it (export-record.ts) by which a second run goes on; so FILE itself is always a whole image. Holes
- * are never written: the partial file starts empty and is given its full size at once.
+ * The file of an export. Until all of it is durable it is called FILE.partial, so FILE itself is
+ * always a whole image. Beside it lie a record of which snapshot it is and a ledger with the SHA-256
+ * of every block written (digest-ledger.ts). By these a second run goes on: it believes nothing but
+ * what is in the file, byte for byte, as the ledger says. So it does not matter how the first run
+ * ended, what of it had reached the disk, or who has touched the file since. Holes are never written:
+ * a new file is given its full size at once, and one that is gone on with has its holes emptied.
  */
 import { constants } from "node:fs";
-import { type FileHandle, open, realpath, rename, stat } from "node:fs/promises";
+import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Failure } from "../common/failure.js";
-import { tryLock } from "../common/posix.js";
-import { GIB } from "../common/sizes.js";
+import { nextData, punchHole, tryLock } from "../common/posix.js";
+import { BLOCK_SIZE, GIB } from "../common/sizes.js";
+import { sha256 } from "../ebs/checksum.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
-import { isZeroBlock } from "./block-buffers.js";
+import { isZeroBlock, ZERO_BLOCK } from "./block-buffers.js";
 import { BlockWriter, writeFailure } from "./block-writer.js";
-import {
-  type ExportRecord,
-  readExportRecord,
-  removeExportRecord,
-  writeExportRecord,
-} from "./export-record.js";
+import { FileDigests } from "./digest-ledger.js";
+import { type ExportRecord, readExportRecord, writeExportRecord } from "./export-record.js";
 import type { ImageTarget } from "./image-export.js";
 
-/** How much work a power cut can cost, ms; each checkpoint waits for the disk. */
-const CHECKPOINT_MS = 15_000;
-
 export class ExportFile implements ImageTarget {
-  readonly startsEmpty = true;
-  /** Where an earlier run of the same export got to; 0 where there was none. */
-  readonly startingBlockIndex: number;
+  /** An earlier run of the same export has begun the file. */
+  readonly isResumed: boolean;
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #writer: BlockWriter;
   readonly #force: boolean;
-  #record: ExportRecord;
-  #nextCheckpoint = performance.now() + CHECKPOINT_MS;
-  #checkpointing: Promise<void> | undefined;
+  readonly #record: ExportRecord;
+  #ledger: FileDigests | undefined;
 
-  private constructor(path: string, file: FileHandle, force: boolean, record: ExportRecord) {
+  private constructor(
+    path: string,
+    file: FileHandle,
+    force: boolean,
+    record: ExportRecord,
+    isResumed: boolean,
+  ) {
     this.#path = path;
     this.#file = file;
     this.#writer = new BlockWriter(file, `${path}.partial`);
     this.#force = force;
     this.#record = record;
-    this.startingBlockIndex = record.nextBlockIndex;
+    this.isResumed = isResumed;
   }
 
   /**
@@ -55,8 +56,9 @@ export class ExportFile implements ImageTarget {
       throw new Failure("EEXIST", `${path} exists already; --force replaces it.`);
     }
     const partial = `${final}.partial`;
-    const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
-    const file = await open(partial, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600).catch((cause: Error) => {
+    const { O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
+    const flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
+    const file = await open(partial, flags, 0o600).catch((cause: Error) => {
       throw new Failure("EACCES", `${partial} cannot be opened (${cause.message}).`, { cause });
     });
     try {
@@ -69,7 +71,7 @@ export class ExportFile implements ImageTarget {
           `Another export is writing ${partial}; wait until it has ended.`,
         );
       }
-      const fresh = { version: 1, snapshotId, volumeSizeGiB: 0, nextBlockIndex: 0 } as const;
+      if (!opened.isFile()) throw new Failure("EEXIST", `${partial} is not a file; remove it.`);
       const found = await readExportRecord(`${partial}.json`);
       const same = found?.snapshotId === snapshotId && found.volumeSizeGiB * GIB === opened.size;
       if (opened.size > 0 && !same && !force) {
@@ -79,51 +81,62 @@ export class ExportFile implements ImageTarget {
           `${partial} exists and belongs to ${owner}; remove it, or start over with --force.`,
         );
       }
-      return new ExportFile(final, file, force, same && found ? found : fresh);
+      const fresh = { version: 2, snapshotId, volumeSizeGiB: 0 } as const;
+      const record = same && found ? found : fresh;
+      return new ExportFile(final, file, force, record, same && opened.size > 0);
     } catch (error) {
       await file.close();
       throw error;
     }
   }
 
+  get startsEmpty(): boolean {
+    return !this.isResumed;
+  }
+
   /** Call before the first write, once the volume's size is known. */
   async prepare(volumeSizeGiB: number): Promise<void> {
-    if (this.startingBlockIndex > 0) {
-      if (this.#record.volumeSizeGiB === volumeSizeGiB) return;
+    if (this.isResumed && this.#record.volumeSizeGiB !== volumeSizeGiB) {
       const message = `The service calls the volume ${volumeSizeGiB} GiB now and ${this.#record.volumeSizeGiB} GiB before; start over with --force after looking why.`;
       throw new Failure("EIO", message);
     }
-    this.#record = { ...this.#record, volumeSizeGiB };
     try {
-      await this.#file.truncate(0);
-      await writeExportRecord(this.#recordPath, this.#record);
+      if (!this.isResumed) await this.#file.truncate(0);
+      this.#ledger = await FileDigests.open(this.#ledgerPath, !this.isResumed);
+      if (this.isResumed) return;
+      await writeExportRecord(this.#recordPath, { ...this.#record, volumeSizeGiB });
       await this.#file.truncate(volumeSizeGiB * GIB);
     } catch (error) {
       throw writeFailure(this.#partial, error);
     }
   }
 
-  async writeBlock(blockIndex: number, data: Uint8Array): Promise<void> {
-    // A written block of zeros stays a hole. Where an earlier run got past the checkpoint, it wrote
-    // these same blocks with these same bytes, so nothing else can be there.
-    if (isZeroBlock(data)) return;
-    await this.#writer.write(blockIndex, data);
+  async has(blockIndex: number, scratch: Uint8Array): Promise<boolean> {
+    const noted = this.isResumed ? await this.#ledger?.get(blockIndex) : undefined;
+    if (noted === undefined) return false;
+    const read = this.#file.read(scratch, 0, BLOCK_SIZE, blockIndex * BLOCK_SIZE);
+    // What the disk cannot give back is fetched again.
+    const { bytesRead } = await read.catch(() => ({ bytesRead: 0 }));
+    return bytesRead === BLOCK_SIZE && sha256(scratch).equals(noted);
   }
 
-  /** Holes are there from the start. */
-  async zeroBlocks(): Promise<void> {}
+  async writeBlock(blockIndex: number, data: Uint8Array, digest: Uint8Array): Promise<void> {
+    // A written block of zeros stays a hole.
+    if (!isZeroBlock(data)) await this.#writer.write(blockIndex, data);
+    else if (this.isResumed) await this.zeroBlocks(blockIndex, 1);
+    await this.#ledger?.set(blockIndex, digest);
+  }
 
-  async checkpoint(nextBlockIndex: number, due: "if time" | "now"): Promise<void> {
-    if (due === "if time") {
-      if (this.#checkpointing !== undefined || performance.now() < this.#nextCheckpoint) return;
-    }
-    await this.#checkpointing?.catch(() => {});
-    this.#checkpointing = this.#save(nextBlockIndex);
-    try {
-      await this.#checkpointing;
-    } finally {
-      this.#checkpointing = undefined;
-      this.#nextCheckpoint = performance.now() + CHECKPOINT_MS;
+  /** Asked for only of a file that is gone on with: nothing should be there. */
+  async zeroBlocks(blockIndex: number, count: number): Promise<void> {
+    const end = (blockIndex + count) * BLOCK_SIZE;
+    for (let at = blockIndex * BLOCK_SIZE; at < end; ) {
+      const [from, to] = nextData(this.#file.fd, at, end) ?? [end, end];
+      if (from >= end) return;
+      at = Math.min(to, end);
+      if (punchHole(this.#file.fd, from, at - from)) continue;
+      const first = Math.floor(from / BLOCK_SIZE);
+      for (let i = first; i * BLOCK_SIZE < at; i += 1) await this.#writer.write(i, ZERO_BLOCK);
     }
   }
 
@@ -141,10 +154,13 @@ export class ExportFile implements ImageTarget {
     } catch (error) {
       throw writeFailure(this.#path, error);
     }
-    await removeExportRecord(this.#recordPath);
+    for (const path of [this.#recordPath, this.#ledgerPath]) await rm(path, { force: true });
   }
 
+  /** Closes it; a file that was never prepared and that no earlier run began is not left behind. */
   async close(): Promise<void> {
+    await this.#ledger?.close();
+    if (!this.isResumed && this.#ledger === undefined) await rm(this.#partial, { force: true });
     await this.#file.close();
   }
 
@@ -156,13 +172,8 @@ export class ExportFile implements ImageTarget {
     return `${this.#partial}.json`;
   }
 
-  async #save(nextBlockIndex: number): Promise<void> {
-    await this.#writer.sync();
-    try {
-      await writeExportRecord(this.#recordPath, { ...this.#record, nextBlockIndex });
-    } catch (error) {
-      throw writeFailure(this.#partial, error);
-    }
+  get #ledgerPath(): string {
+    return `${this.#partial}.digests`;
   }
 }
 

@@ -1,18 +1,12 @@
-/**
- * The small record beside an unfinished export: of which snapshot it is and up to which block the
- * file on disk is known to be right. It is written only after the data it speaks of is durable, and
- * replaced as a whole, so after a crash or power cut it may say less than is there, never more.
- */
-import { open, readFile, rename, rm } from "node:fs/promises";
+/** The small record beside an unfinished export: of which snapshot it is. Replaced as a whole. */
+import { open, readFile, rename } from "node:fs/promises";
 import { Failure } from "../common/failure.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 
 export interface ExportRecord {
-  readonly version: 1;
+  readonly version: 2;
   readonly snapshotId: SnapshotId;
   readonly volumeSizeGiB: number;
-  /** All blocks below this index are durable in the file. */
-  readonly nextBlockIndex: number;
 }
 
 /** undefined where there is no record, or none that can be understood. */
@@ -23,8 +17,8 @@ export async function readExportRecord(path: string): Promise<ExportRecord | und
   });
   try {
     const record = JSON.parse(text) as Partial<ExportRecord>;
-    const { nextBlockIndex: next, version, snapshotId, volumeSizeGiB } = record;
-    if (version !== 1 || !Number.isSafeInteger(next) || (next as number) < 0) return undefined;
+    const { version, snapshotId, volumeSizeGiB } = record;
+    if (version !== 2) return undefined;
     if (typeof snapshotId !== "string" || typeof volumeSizeGiB !== "number") return undefined;
     return record as ExportRecord;
   } catch {
@@ -42,9 +36,4 @@ export async function writeExportRecord(path: string, record: ExportRecord): Pro
     await file.close();
   }
   await rename(temporary, path);
-}
-
-export async function removeExportRecord(path: string): Promise<void> {
-  await rm(path, { force: true });
-  await rm(`${path}.new`, { force: true });
 }

@@ -1,13 +1,14 @@
 /**
  * The blocks of a snapshot into an image, many at a time and in any order. A fetch slot is free again
  * as soon as its block is here: writing goes on beside the next fetch, and a fixed number of buffers
- * bounds how far fetching may be ahead of the disk. Blocks are handed out in ascending order, so the
- * lowest one in work says up to where everything is written; that is what a checkpoint records.
+ * bounds how far fetching may be ahead of the disk. What an earlier run has put there, and is still
+ * there to the byte, is not fetched again.
  */
 
 import { runParallel } from "../common/parallel.js";
 import { sharedAbort } from "../common/shared-abort.js";
 import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../common/sizes.js";
+import { DIGEST_SIZE } from "../ebs/checksum.js";
 import { BlockBuffers } from "./block-buffers.js";
 import type { BlockList, ListedBlock } from "./block-list.js";
 
@@ -15,18 +16,23 @@ import type { BlockList, ListedBlock } from "./block-list.js";
 export interface ImageTarget {
   /** True where what is not written reads as zeros already, so that holes need nothing. */
   readonly startsEmpty: boolean;
-  /** Writes a block; resolves when the buffer may be used again. */
-  writeBlock(blockIndex: number, data: Uint8Array): Promise<void>;
+  /**
+   * Whether an earlier run has written the block and it is as it was written; absent where there can
+   * be no earlier run. @param scratch room for one block.
+   */
+  has?(blockIndex: number, scratch: Uint8Array): Promise<boolean>;
+  /**
+   * Writes a block; resolves when the buffer may be used again.
+   * @param digest raw SHA-256 of `data`.
+   */
+  writeBlock(blockIndex: number, data: Uint8Array, digest: Uint8Array): Promise<void>;
   /** Makes `count` blocks zeros. Asked for only where not startsEmpty. */
   zeroBlocks(blockIndex: number, count: number): Promise<void>;
-  /** All blocks below the index are written: a time to make that durable, if it is due. */
-  checkpoint(nextBlockIndex: number, due: "if time" | "now"): Promise<void>;
 }
 
 export interface ImageExport {
-  /** Opened at `startingBlockIndex`. */
+  /** Opened at the volume's start. */
   readonly list: BlockList;
-  readonly startingBlockIndex: number;
   readonly target: ImageTarget;
   /** Fetches at one time. */
   readonly concurrency: number;
@@ -38,37 +44,33 @@ export interface ImageExport {
 /** Blocks zeroed in one step, 64 MiB: small enough to be interrupted in good time. */
 const ZERO_STEP = 128;
 
-/**
- * Fetches and writes everything from startingBlockIndex on. When it throws, the target has been told
- * (checkpoint "now") how far it got.
- */
+/** Fetches and writes all that is not there. @throws Failure of the service or the target */
 export async function exportImage(options: ImageExport): Promise<void> {
   const { list, target, concurrency } = options;
   const volumeBlocks = list.volumeSizeGiB * BLOCKS_PER_GIB;
   const buffers = new BlockBuffers(2 * concurrency);
   const inWork = new Set<number>();
   const writes = new Set<Promise<void>>();
-  let handedOut = options.startingBlockIndex;
+  let handedOut = 0;
   let moved = 0;
   // A write that fails stops the fetches, as a fetch that fails stops the others.
   const failed = sharedAbort();
   const stop = options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal;
-  /** Everything below is written. A Set keeps the order of insertion, which ascends. */
-  const written = () => inWork.values().next().value ?? handedOut;
 
-  const finish = async (step: Step) => {
+  const finish = (step: Step) => {
     inWork.delete(step.blockIndex);
-    options.onProgress?.(written() * BLOCK_SIZE, moved);
-    await target.checkpoint(written(), "if time");
+    // Blocks are handed out in ascending order, and a Set keeps it: all below its first is done.
+    const done = inWork.values().next().value ?? handedOut;
+    options.onProgress?.(done * BLOCK_SIZE, moved);
   };
 
-  const write = async (step: Step, data: Uint8Array) => {
+  const write = async (step: Step, data: Uint8Array, digest: Uint8Array) => {
     try {
-      await target.writeBlock(step.blockIndex, data);
+      await target.writeBlock(step.blockIndex, data, digest);
     } finally {
       buffers.give(data);
     }
-    await finish(step);
+    finish(step);
   };
 
   const work = async (step: Step, signal: AbortSignal) => {
@@ -76,38 +78,38 @@ export async function exportImage(options: ImageExport): Promise<void> {
     handedOut = step.blockIndex + step.count;
     if (step.block === undefined) {
       await target.zeroBlocks(step.blockIndex, step.count);
-      await finish(step);
+      finish(step);
       return;
     }
     const data = await buffers.take();
+    const digest = new Uint8Array(DIGEST_SIZE);
     try {
       signal.throwIfAborted();
-      await list.get(step.block, data, signal);
+      if (await target.has?.(step.blockIndex, data)) {
+        buffers.give(data);
+        finish(step);
+        return;
+      }
+      await list.get(step.block, data, signal, digest);
     } catch (error) {
       buffers.give(data);
       throw error;
     }
     moved += BLOCK_SIZE;
-    const writing = write(step, data)
+    const writing = write(step, data, digest)
       .catch((error: unknown) => failed.abort(error))
       .finally(() => writes.delete(writing));
     writes.add(writing);
   };
 
   const open = (signal: AbortSignal) =>
-    steps(list.blocks(signal), options.startingBlockIndex, volumeBlocks, !target.startsEmpty);
+    steps(list.blocks(signal), volumeBlocks, !target.startsEmpty);
   try {
-    try {
-      await runParallel(open, concurrency, work, stop);
-    } finally {
-      await Promise.all(writes);
-    }
-    failed.signal.throwIfAborted();
-  } catch (error) {
-    // What stopped it matters more than what the last checkpoint meets on the same disk.
-    await target.checkpoint(written(), "now").catch(() => {});
-    throw error;
+    await runParallel(open, concurrency, work, stop);
+  } finally {
+    await Promise.all(writes);
   }
+  failed.signal.throwIfAborted();
 }
 
 /** One block to fetch, or `count` blocks to make zeros. */
@@ -119,11 +121,10 @@ interface Step {
 
 async function* steps(
   blocks: AsyncGenerator<ListedBlock>,
-  start: number,
   end: number,
   withHoles: boolean,
 ): AsyncGenerator<Step> {
-  let next = start;
+  let next = 0;
   for await (const block of blocks) {
     if (withHoles) yield* holes(next, block.blockIndex);
     yield { blockIndex: block.blockIndex, count: 1, block };

@@ -3,7 +3,7 @@
  * tells which parts were never written, those are not even read. A file that changes while it is read
  * would give a snapshot of no moment in its life, so that is looked for and is an error.
  */
-import type { BigIntStats } from "node:fs";
+import { type BigIntStats, constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { Failure } from "../common/failure.js";
 import { nextData, sizeOf } from "../common/posix.js";
@@ -25,7 +25,9 @@ export class ImageSource {
 
   /** @throws Failure that says why this cannot be imported. */
   static async open(path: string): Promise<ImageSource> {
-    const file = await open(path, "r").catch((cause: NodeJS.ErrnoException) => {
+    // Not to wait for whoever writes into a pipe: that it is one is found out next.
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK;
+    const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
       const errno = cause.code === "ENOENT" ? "ENOENT" : "EACCES";
       throw new Failure(errno, `${path} cannot be opened (${cause.message}).`, { cause });
     });

@@ -3,8 +3,9 @@
  * command with the same client token, which the service answers with the same snapshot, finds it.
  * Ledgers that nobody came back for are removed once their snapshot must have expired.
  */
-import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolder } from "../common/make-folder.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { FileDigests } from "./digest-ledger.js";
 
@@ -22,7 +23,7 @@ export async function openImportLedger(
   snapshotId: SnapshotId,
   resume: boolean,
 ): Promise<FileDigests> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder, 0o700);
   await removeOld(folder);
   return await FileDigests.open(join(folder, snapshotId + SUFFIX), !resume);
 }

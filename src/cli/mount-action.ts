@@ -2,7 +2,6 @@
  * From the command line to a running mount: settles what is wanted, goes into the background unless
  * asked to stay, composes the layers, and then waits for the end: an unmount, or a signal.
  */
-import { statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { DiskReading } from "../cache/disk-cache.js";
 import { errnoOf, Failure } from "../common/failure.js";
@@ -10,6 +9,7 @@ import { type Logger, openLog } from "../common/log.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 import { createFuseDriver } from "../fuse/create-driver.js";
 import { parseMountOptions } from "../fuse/mount-options.js";
+import { checkMountPoint } from "../fuse/mount-point.js";
 import { backgroundLogFile, startInBackground, tellParent } from "../mount/background.js";
 import { LiveMount } from "../mount/live-mount.js";
 import { openSnapshotVolumes } from "../mount/snapshot-volumes.js";
@@ -70,8 +70,7 @@ export async function runMount(
   options: MountCommandOptions,
   openVolumes: OpenVolumes,
 ): Promise<void> {
-  const mountPoint = resolve(place);
-  checkMountPoint(mountPoint);
+  const mountPoint = await checkMountPoint(resolve(place));
   const folder = openStateFolder(options.stateDir);
   const logFile = backgroundLogFile();
   if (!options.foreground && logFile === undefined) {
@@ -196,31 +195,4 @@ async function stayUntilEnd(live: LiveMount, signal: AbortSignal, log: Logger): 
   }
   // The user asked for this end: what has been done is all there was to do.
   if (signal.aborted && !(signal.reason instanceof Interrupted)) throw signal.reason;
-}
-
-/**
- * @throws Failure with what to do. Looked at before any mount of ours is there, so a plain stat may
- * be used; that of a dead mount answers ENOTCONN.
- */
-function checkMountPoint(mountPoint: string): void {
-  try {
-    if (!statSync(mountPoint).isDirectory()) {
-      throw new Failure("ENOTDIR", `${mountPoint} is not a directory; name one to mount on.`);
-    }
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") {
-      throw new Failure("ENOENT", `${mountPoint} does not exist; make it with mkdir first.`);
-    }
-    if (code === "ENOTCONN") {
-      throw new Failure(
-        "ENOTCONN",
-        `${mountPoint} is the mount point of a process that died; clear it with \`ebsmount unmount ${mountPoint}\`.`,
-      );
-    }
-    if (code === "EACCES") {
-      throw new Failure("EACCES", `${mountPoint} cannot be reached: permission denied.`);
-    }
-    throw error;
-  }
 }

@@ -22,7 +22,11 @@ export async function unmount(path: string, lazy: boolean, stateDir?: string): P
   }
   if (found.record === undefined) {
     await clearMount(found.mountPoint, lazy);
-    return;
+    if (found.readOnly) return;
+    throw new Failure(
+      "ENOENT",
+      `${found.mountPoint} is unmounted, but it was not mounted with the state folder ${folder.path} by this user: whether its changes become a snapshot, and which, is told by \`ebsmount status\` with the state folder of its mount (--state-dir).`,
+    );
   }
   if (found.state === "stale") {
     await clearMount(found.mountPoint, true);

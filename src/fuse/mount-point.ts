@@ -63,10 +63,15 @@ function explained(mountPoint: string, error: unknown): unknown {
     case "ENOTCONN":
       return new Failure(
         "ENOTCONN",
-        `${mountPoint} holds a stale mount, left by a process that died; clear it with "fusermount3 -u -z ${mountPoint}" (or, as root, "umount -l ${mountPoint}") and try again.`,
+        `${mountPoint} holds a stale mount, left by a process that died; clear it with \`ebsmount unmount ${mountPoint}\` (or "fusermount3 -u -z", or as root "umount -l") and try again.`,
       );
     default:
-      return error;
+      if (error instanceof Failure) return error;
+      return new Failure(
+        "EIO",
+        `${mountPoint} cannot be mounted on (${(error as Error).message}); choose another directory.`,
+        { cause: error },
+      );
   }
 }
 

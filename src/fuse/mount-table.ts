@@ -13,6 +13,8 @@ export interface MountEntry {
   /** e.g. `ext4`, `fuse.ebsmount`. */
   readonly type: string;
   readonly source: string;
+  /** Nothing can be written, by the mount's options or the file system's. */
+  readonly readOnly: boolean;
 }
 
 const TABLE = "/proc/self/mountinfo";
@@ -23,7 +25,7 @@ export function parseMountTable(text: string): MountEntry[] {
   for (const line of text.split("\n")) {
     const [left, right] = line.split(" - ", 2);
     const fields = left?.split(" ") ?? [];
-    const [type, source] = right?.split(" ") ?? [];
+    const [type, source, options = ""] = right?.split(" ") ?? [];
     if (fields.length < 6 || type === undefined || source === undefined) continue;
     entries.push({
       id: Number(fields[0]),
@@ -31,6 +33,7 @@ export function parseMountTable(text: string): MountEntry[] {
       mountPoint: decodePath(fields[4]!),
       type,
       source: decodePath(source),
+      readOnly: [...fields[5]!.split(","), ...options.split(",")].includes("ro"),
     });
   }
   return entries;

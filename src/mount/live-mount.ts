@@ -16,6 +16,7 @@ import { createFileSystem, type ImageDirectoryOptions } from "../filesystem/imag
 import type { FuseDriver, Mounted } from "../fuse/driver.js";
 import type { CommitProgress, MountOutcome } from "./control-protocol.js";
 import { type ControlServer, listenForControl } from "./control-server.js";
+import { removeOldRecords } from "./find-mount.js";
 import { type MountRecord, removeRecord, writeRecord } from "./mount-record.js";
 import type { MountStatus } from "./mount-status.js";
 import { startTicks } from "./process-identity.js";
@@ -122,6 +123,7 @@ export class LiveMount {
 
   async #announce(): Promise<void> {
     const { folder, mountPoint, snapshots, driver, mode, volumes, logFile } = this.#options;
+    removeOldRecords(folder);
     const id = randomBytes(6).toString("hex");
     this.#control = await listenForControl(join(folder.mounts, `${id}.sock`), {
       status: async () => this.status(),

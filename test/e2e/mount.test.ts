@@ -3,7 +3,14 @@
  * plain file beside it: whatever a tool reads through the mount must be what that file says.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -212,6 +219,30 @@ describe("a mount", () => {
     expect(again.stderr).toContain(`ebsmount unmount ${place}`);
     await rig.must(["unmount", place]);
     expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(place);
+  });
+
+  it("is found through symbolic links, also by a link to the mount point itself", async () => {
+    const real = rig.scratch.file("real");
+    mkdirSync(`${real}/mnt`, { recursive: true });
+    symlinkSync(real, rig.scratch.file("parent"));
+    symlinkSync(`${real}/mnt`, rig.scratch.file("link"));
+    await rig.mount(["mount", "--scratch", snapshot], "link");
+    const { mounts } = JSON.parse(await rig.must(["status", "--json"]));
+    const here = mounts.filter((one: { source: string }) => one.source === snapshot);
+    expect(here).toMatchObject([{ state: "live", mountPoint: `${real}/mnt` }]);
+    process.kill(here[0].pid, "SIGKILL");
+    await until("it is stale", async () => (await rig.must(["status"])).includes("stale"));
+    expect((await rig.run(["unmount", rig.scratch.file("link")])).stderr).toMatch(/cleared/);
+    await rig.mount(["mount", snapshot], "real/mnt");
+    await rig.must(["unmount", `${rig.scratch.file("parent")}/mnt`]);
+  });
+
+  it("that is not in this state folder is unmounted, and that is said", async () => {
+    const place = await rig.mount(["mount", "--scratch", snapshot], "elsewhere");
+    const other = { EBSMOUNT_STATE_DIR: rig.scratch.file("other-state") };
+    const { status, stderr } = await rig.run(["unmount", place], { env: other });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/is unmounted, but it was not mounted with the state folder/);
   });
 
   it("stays in front with -f until Ctrl-C", async () => {

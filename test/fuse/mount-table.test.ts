@@ -12,6 +12,7 @@ describe("mount table", () => {
         mountPoint: "/tmp/a b\tc\\d/\u00fc",
         type: "fuse.ebsmount",
         source: "snap-1 2",
+        readOnly: true,
       },
     ]);
   });

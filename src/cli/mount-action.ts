@@ -60,7 +60,8 @@ export async function mountSnapshots(
   );
 }
 
-export type OpenVolumes = (service: Service, log: Logger) => Promise<Volumes>;
+/** @param mountPoint absolute, without symbolic links. */
+export type OpenVolumes = (service: Service, log: Logger, mountPoint: string) => Promise<Volumes>;
 
 /** Mounts, says so, and stays until the end. In the background only the child comes back here. */
 export async function runMount(
@@ -90,7 +91,7 @@ export async function runMount(
       const driver = await createFuseDriver(options.fuseDriver);
       const bare = await openService(options, log);
       const { service, diskReading } = await withCacheFolder(bare, options);
-      const volumes = await openVolumes(service, log);
+      const volumes = await openVolumes(service, log, mountPoint);
       const live = await LiveMount.start({
         volumes,
         meter: service.meter,
@@ -132,11 +133,17 @@ export async function runMount(
     });
   } catch (error) {
     log.error((error as Error).message);
-    await tellParent({
-      kind: "failed",
-      errno: errnoOf(error),
-      message: (error as Error).message,
-    });
+    throw error;
+  }
+}
+
+/** Runs all of a command that mounts; in the background, its parent is told why it failed. */
+export async function tellingParent(command: () => Promise<void>): Promise<void> {
+  try {
+    await command();
+  } catch (error) {
+    const { message } = error as Error;
+    await tellParent({ kind: "failed", errno: errnoOf(error), message });
     throw error;
   }
 }

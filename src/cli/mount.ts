@@ -4,6 +4,7 @@
  */
 import { type Command, Option } from "commander";
 import { GIB, MIB } from "../common/sizes.js";
+import { UsageFailure } from "./errors.js";
 import type { MountCommandOptions } from "./mount-action.js";
 import {
   collect,
@@ -97,6 +98,22 @@ function writingOptions(command: Command): Command {
     );
 }
 
+/** What a session was made with, and keeps. */
+const SETTLED = ["size", "description", "tag", "encrypted", "kmsKeyArn", "timeout", "scratch"];
+
+/** @throws UsageFailure for an option that a resumed session would not heed. */
+function refuseSettled(command: Command): void {
+  const given = command.options.find(
+    (option) =>
+      SETTLED.includes(option.attributeName()) &&
+      command.getOptionValueSource(option.attributeName()) === "cli",
+  );
+  if (given === undefined) return;
+  throw new UsageFailure(
+    `A session keeps what it was made with: leave ${given.long} out with --resume.`,
+  );
+}
+
 export function registerMount(program: Command): void {
   const command = program
     .command("mount")
@@ -118,12 +135,13 @@ export function registerMount(program: Command): void {
     );
   writingOptions(mountingOptions(command)).action(
     async (places: string[], options: MountCommandOptions & WriteCommandOptions) => {
+      const { mountSnapshots, tellingParent } = await import("./mount-action.js");
       if (options.rw || options.scratch || options.resume !== undefined) {
+        if (options.resume !== undefined) refuseSettled(command);
         const { mountForWriting } = await import("./write-action.js");
-        await mountForWriting(places, options);
+        await tellingParent(() => mountForWriting(places, options));
       } else {
-        const { mountSnapshots } = await import("./mount-action.js");
-        await mountSnapshots(places, options);
+        await tellingParent(() => mountSnapshots(places, options));
       }
     },
   );
@@ -140,8 +158,9 @@ export function registerCreate(program: Command): void {
     .argument("<mountpoint>", "where to mount");
   writingOptions(mountingOptions(command)).action(
     async (mountPoint: string, options: WriteCommandOptions) => {
+      const { tellingParent } = await import("./mount-action.js");
       const { createBlank } = await import("./write-action.js");
-      await createBlank(mountPoint, options);
+      await tellingParent(() => createBlank(mountPoint, options));
     },
   );
 }

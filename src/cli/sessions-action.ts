@@ -4,9 +4,9 @@ import { formatSize } from "../common/sizes.js";
 import { openSessionVolume } from "../mount/session-volume.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { findFinished, listFinished } from "../overlay/finished-sessions.js";
-import { discardSession, openSession } from "../overlay/session.js";
+import { discardSession, mayGoOn, openSession } from "../overlay/session.js";
 import { type ListedSession, listSessions } from "../overlay/session-list.js";
-import { interruptible } from "./errors.js";
+import { Interrupted, interruptible } from "./errors.js";
 import { finishedToJson, finishedToText } from "./finished-text.js";
 import type { ServiceOptions } from "./options.js";
 import { CommitBar } from "./progress.js";
@@ -68,7 +68,7 @@ function toText({ id, record, inUse, dirtyBytes, problem }: ListedSession): stri
   if (!inUse) {
     if (record?.kind === "rw") {
       lines.push(`  finish it:   ebsmount commit ${id}`);
-      lines.push(`  go on in it: ebsmount mount --resume ${id} MOUNTPOINT`);
+      if (mayGoOn(record)) lines.push(`  go on in it: ebsmount mount --resume ${id} MOUNTPOINT`);
     }
     lines.push(`  drop it:     ebsmount discard ${id}`);
   }
@@ -89,6 +89,10 @@ export async function commitSession(id: string, options: CommitCommandOptions): 
   const folder = openStateFolder(options.stateDir);
   const finished = findFinished(folder.path, id);
   if (finished !== undefined) {
+    // What a process that died between the two has left of it.
+    if (listSessions(folder.path).some((session) => session.id === id)) {
+      await discardSession(folder.path, id);
+    }
     process.stderr.write(`${finishedToText(finished)}\n`);
     printSnapshot(finished.resultSnapshotId);
     return;
@@ -118,9 +122,16 @@ export async function commitSession(id: string, options: CommitCommandOptions): 
       bar.stop();
       if (outcome.message !== undefined) process.stderr.write(`${outcome.message}\n`);
       printSnapshot(outcome.snapshotId);
+    } catch (cause) {
+      if (!(cause instanceof Interrupted)) throw cause;
+      const again = `the changes are kept, and \`ebsmount commit ${id}\` goes on with it.`;
+      throw new Failure("EINTR", `Interrupted; ${again}`, { cause });
     } finally {
       bar.stop();
-      await volumes.close();
+      // The outcome is told; this is not a part of it.
+      await volumes.close().catch((error: unknown) => {
+        process.stderr.write(`ebsmount: ${(error as Error).message}\n`);
+      });
     }
   } finally {
     await service.api.close();

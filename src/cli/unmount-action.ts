@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
-import { Failure } from "../common/failure.js";
+import { errnoOf, Failure } from "../common/failure.js";
 import { clearMount } from "../mount/clear-mount.js";
 import { askMount } from "../mount/control-client.js";
 import type { MountOutcome } from "../mount/control-protocol.js";
 import { findMount } from "../mount/find-mount.js";
-import { removeRecord } from "../mount/mount-record.js";
+import { type MountRecord, removeRecord } from "../mount/mount-record.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { Interrupted, interruptible } from "./errors.js";
 import { CommitBar } from "./progress.js";
@@ -31,15 +31,11 @@ export async function unmount(path: string, lazy: boolean, stateDir?: string): P
   if (found.state === "stale") {
     await clearMount(found.mountPoint, true);
     removeRecord(folder, found.record);
-    const { session } = found.record;
+    const { record } = found;
     process.stderr.write(
-      `The process of ${found.mountPoint} had died; its mount point is cleared.${
-        session === undefined
-          ? ""
-          : ` What was flushed to it is kept: finish it with \`ebsmount commit ${session}\` or go on with \`ebsmount mount --resume ${session} MOUNTPOINT\`.`
-      }\n`,
+      `The process of ${found.mountPoint} had died; its mount point is cleared.${kept(record)}\n`,
     );
-    if (session !== undefined) process.exitCode = 1;
+    if (record.session !== undefined) process.exitCode = 1;
     return;
   }
   const bar = new CommitBar();
@@ -49,6 +45,10 @@ export async function unmount(path: string, lazy: boolean, stateDir?: string): P
     const asked = askMount(controlSocket, { command: "unmount", lazy }, { onProgress: bar.update });
     outcome = (await interruptible((signal) => unlessStopped(asked, signal))) as MountOutcome;
   } catch (cause) {
+    if (errnoOf(cause) === "ENOTCONN") {
+      const { message } = cause as Error;
+      throw new Failure("ENOTCONN", `${message}${kept(found.record)}`, { cause });
+    }
     if (!(cause instanceof Interrupted)) throw cause;
     const advice = "the unmount itself goes on: `ebsmount status` shows how far it is.";
     throw new Failure("EINTR", `Interrupted; ${advice}`, { cause });
@@ -59,6 +59,14 @@ export async function unmount(path: string, lazy: boolean, stateDir?: string): P
   if (outcome.snapshotId !== undefined) {
     printResult([outcome.snapshotId], `The changes are snapshot ${outcome.snapshotId}`);
   }
+}
+
+/** What is left of the changes of a mount whose process is gone. */
+function kept({ session, mode }: MountRecord): string {
+  if (session === undefined) return "";
+  return mode === "scratch"
+    ? ` Its changes were scratch; remove them with \`ebsmount discard ${session}\`.`
+    : ` What was flushed to it is kept: finish it with \`ebsmount commit ${session}\` or go on with \`ebsmount mount --resume ${session} MOUNTPOINT\`.`;
 }
 
 /** The work goes on elsewhere: only the waiting for it is stopped. */

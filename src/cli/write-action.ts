@@ -1,5 +1,6 @@
 /** Mounts that can be written: of a snapshot, of an interrupted session, and of a blank volume. */
 import { GIB } from "../common/sizes.js";
+import { settledOptions } from "../ebs/client.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 import {
   openSessionVolume,
@@ -65,11 +66,11 @@ export async function createBlank(mountPoint: string, options: WriteCommandOptio
 
 async function mountNew(
   parent: SnapshotId | undefined,
-  mountPoint: string,
+  place: string,
   kind: "rw" | "scratch",
   options: WriteCommandOptions,
 ): Promise<void> {
-  const open: OpenVolumes = async (service, log) => {
+  const open: OpenVolumes = async (service, log, mountPoint) => {
     const wanted = options.size === undefined ? undefined : Math.ceil(options.size / GIB);
     const volumeSizeGiB =
       parent === undefined ? (wanted ?? 0) : await sizeOfSnapshot(service.api, parent, wanted);
@@ -79,7 +80,7 @@ async function mountNew(
       mountPoint,
       ...(parent === undefined ? {} : { parentSnapshotId: parent }),
       commit: snapshotSettings(options),
-      context: context(options),
+      context: await settledOptions(options),
     });
     try {
       return await openSessionVolume(service, session, {
@@ -92,16 +93,16 @@ async function mountNew(
       throw error;
     }
   };
-  await runMount(mountPoint, parent === undefined ? [] : [parent], kind, options, open);
+  await runMount(place, parent === undefined ? [] : [parent], kind, options, open);
 }
 
-async function resume(id: string, mountPoint: string, options: WriteCommandOptions): Promise<void> {
+async function resume(id: string, place: string, options: WriteCommandOptions): Promise<void> {
   const path = openStateFolder(options.stateDir).path;
   // Only a look, for what must be known before; the process that mounts takes the lock for good.
   const { record } = await inspect(path, id);
   const parents = record.parentSnapshotId === undefined ? [] : [record.parentSnapshotId];
   const merged = { ...record.context, ...options };
-  await runMount(mountPoint, parents, record.kind, merged, async (service, log) => {
+  await runMount(place, parents, record.kind, merged, async (service, log, mountPoint) => {
     const session = await openSession(path, id, true);
     await session.update({ mountPoint });
     return openSessionVolume(service, session, volumeOptions(options, log)).catch(
@@ -139,14 +140,5 @@ function volumeOptions(
           },
         }
       : {}),
-  };
-}
-
-/** Where the service is, for a later `commit` or `--resume` that does not say. */
-function context(options: WriteCommandOptions): Record<string, string> {
-  return {
-    ...(options.region === undefined ? {} : { region: options.region }),
-    ...(options.profile === undefined ? {} : { profile: options.profile }),
-    ...(options.endpointUrl === undefined ? {} : { endpointUrl: options.endpointUrl }),
   };
 }

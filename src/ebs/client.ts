@@ -65,6 +65,28 @@ export function makeClient(options: ClientOptions, fresh: boolean): Client {
 /** The SDK's own words (that a profile wins over keys, …) are no sentence of ours. */
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
+/**
+ * Where requests go with these options now, as options that say it in full: what is found in the
+ * environment and the profile today may be another tomorrow. No secrets.
+ */
+export async function settledOptions(
+  options: Omit<ClientOptions, "sockets">,
+): Promise<Record<string, string>> {
+  const profile = options.profile ?? (process.env.AWS_PROFILE || undefined);
+  const endpointUrl = options.endpointUrl ?? environmentEndpoint();
+  const { sdk } = makeClient({ ...options, sockets: 1 }, false);
+  try {
+    const region = await sdk.config.region();
+    return {
+      region,
+      ...(profile !== undefined && { profile }),
+      ...(endpointUrl !== undefined && { endpointUrl }),
+    };
+  } finally {
+    sdk.destroy();
+  }
+}
+
 /** Accepted by a local endpoint that was not told to check signatures; worthless anywhere else. */
 const PLACEHOLDER = { accessKeyId: "local", secretAccessKey: "local" };
 

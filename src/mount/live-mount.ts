@@ -161,7 +161,10 @@ export class LiveMount {
       log.error((error as Error).message);
       throw error;
     } finally {
-      await volumes.close();
+      // What became of the changes is settled: a failure here must not be told in its place.
+      await volumes.close().catch((error: unknown) => {
+        log.error(`Closing the mount's volumes failed: ${(error as Error).message}`);
+      });
       this.#control?.close();
       if (this.#record !== undefined) removeRecord(folder, this.#record);
     }

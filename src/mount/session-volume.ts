@@ -12,7 +12,7 @@ import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { BackgroundUpload } from "../overlay/background-upload.js";
 import { commit } from "../overlay/committer.js";
 import { OverlayDevice } from "../overlay/overlay-device.js";
-import type { Session } from "../overlay/session.js";
+import { mayGoOn, type Session } from "../overlay/session.js";
 import { Upload } from "../overlay/upload.js";
 import type { CommitProgress, MountOutcome } from "./control-protocol.js";
 import {
@@ -102,21 +102,22 @@ export async function openSessionVolume(
       return { message: "The changes were scratch and are thrown away." };
     }
     try {
-      const { snapshotId } = await commit(session, overlay, service.api, {
+      const { snapshotId, isPending } = await commit(session, overlay, service.api, {
         concurrency: options.concurrency,
         wait: options.wait,
         signal,
         onProgress,
         ...(upload === undefined ? {} : { upload }),
       });
+      if (isPending && snapshotId !== undefined) return { snapshotId, message: notYet(session) };
       end = "committed";
       return snapshotId === undefined
         ? { message: "Nothing was changed: there is no new snapshot." }
-        : { snapshotId, message: `The changes are snapshot ${snapshotId}.` };
+        : { snapshotId, message: `The changes are snapshot ${snapshotId}.${leftBehind(session)}` };
     } catch (error) {
       throw new Failure(
         error instanceof Failure ? error.errno : "EIO",
-        `The changes are not a snapshot yet: ${(error as Error).message} They are kept: finish with \`ebsmount commit ${session.id}\`.`,
+        `The changes are not a snapshot yet: ${(error as Error).message} They are kept: ${howToGoOn(session)}.`,
         { cause: error },
       );
     }
@@ -141,13 +142,41 @@ export async function openSessionVolume(
     finish,
     close: async () => {
       await background?.stop();
-      // It closes what is below it as well.
-      await overlay.close();
-      cache.close();
+      try {
+        // It closes what is below it as well.
+        await overlay.close();
+      } finally {
+        cache.close();
+        await part();
+      }
+    },
+  };
+
+  /** Keeps the session, or what is worth keeping of it. */
+  async function part(): Promise<void> {
+    try {
       if (end === "committed") await session.retire();
       else if (end === "thrown away" || (options.isNew && overlay.isUntouched))
         await session.remove();
-      else await session.close();
-    },
-  };
+    } finally {
+      await session.close();
+    }
+  }
+}
+
+function howToGoOn({ id, record }: Session): string {
+  const resume = mayGoOn(record) ? `, or go on with \`ebsmount mount --resume ${id}\`` : "";
+  return `finish with \`ebsmount commit ${id}\`${resume}`;
+}
+
+function notYet({ id, record }: Session): string {
+  const { snapshotId } = record.upload ?? {};
+  return `The changes are snapshot ${snapshotId}, which is not completed yet; they are kept here as well until \`ebsmount commit ${id}\` has seen that it is.`;
+}
+
+/** Unfinished snapshots of attempts that the service lost. */
+function leftBehind({ record }: Session): string {
+  const { abandoned } = record;
+  if (abandoned.length === 0) return "";
+  return ` Unfinished ones from before end by themselves: ${abandoned.join(", ")}.`;
 }

@@ -3,12 +3,14 @@
  * disk before the service hears it, found again after a crash or a lost answer by that same token, and
  * begun anew (new token, new upload log) only when the service says that it is lost: gone, or in state
  * `error`. StartSnapshot with the token of a snapshot that exists changes nothing and tells its status,
- * so it serves as the question as well.
+ * so it serves as the question as well. A service that has forgotten the token makes another snapshot
+ * instead; that proves nothing of the first, which is then asked for by its id.
  */
 import { randomUUID } from "node:crypto";
-import { Failure } from "../common/failure.js";
-import type { EbsApi, SnapshotStatus, StartSnapshotOptions } from "../ebs/api.js";
+import { errnoOf, Failure } from "../common/failure.js";
+import type { EbsApi, SnapshotStatus, StartedSnapshot, StartSnapshotOptions } from "../ebs/api.js";
 import { EbsError } from "../ebs/errors.js";
+import type { SnapshotId } from "../ebs/snapshot-id.js";
 import {
   type SnapshotWriter,
   startSnapshotWriter,
@@ -18,7 +20,7 @@ import type { Session } from "./session.js";
 import type { SessionRecord } from "./session-record.js";
 import { UploadLog } from "./upload-log.js";
 
-/** Attempts in one life of an Attempt object; more means that something else is wrong. */
+/** Attempts in a row into which nothing could be put; more means that something else is wrong. */
 const MAX_RESTARTS = 3;
 
 /** The service understood and refused: another try of the same cannot help. */
@@ -27,10 +29,18 @@ export function isRefusal(error: unknown): boolean {
   return /^(Validation|Conflict|ResourceNotFound)Exception$/.test(error.exception);
 }
 
+/** The service says that the request does not fit the snapshot. */
+export function isInvalid(error: unknown): boolean {
+  return error instanceof EbsError && error.exception === "ValidationException";
+}
+
 /** The service does not know such a snapshot. */
-export function isGone(error: unknown): boolean {
+function isGone(error: unknown): boolean {
   return error instanceof EbsError && error.exception === "ResourceNotFoundException";
 }
+
+/** What the service says of an attempt's snapshot; see Attempt.ask. */
+export type Asked = SnapshotStatus | "lost" | "untold";
 
 export class Attempt {
   readonly #session: Session;
@@ -81,19 +91,30 @@ export class Attempt {
    * What the service says of this attempt's snapshot. `lost`: it has forgotten it, and the next
    * attempt is begun. `untold`: it does not answer this question.
    */
-  async ask(): Promise<SnapshotStatus | "lost" | "untold"> {
+  async ask(): Promise<Asked> {
     const { upload } = this.#session.record;
     if (upload?.snapshotId === undefined) return "pending";
+    let answer: StartedSnapshot;
     try {
-      const answer = await this.#api.startSnapshot(this.#options(upload.clientToken));
-      if (answer.snapshotId === upload.snapshotId) return answer.status;
-      // The service has forgotten both: what it has just made is the next attempt's.
-      await this.#anew({ clientToken: upload.clientToken, snapshotId: answer.snapshotId });
-      return "lost";
+      answer = await this.#api.startSnapshot(this.#options(upload.clientToken));
     } catch (error) {
       if (!isRefusal(error)) throw error;
       return "untold";
     }
+    if (answer.snapshotId === upload.snapshotId) return answer.status;
+    const found = await this.#look(upload.snapshotId);
+    if (found === "gone") {
+      // The service has forgotten both: what it has just made is the next attempt's.
+      await this.#anew({ clientToken: upload.clientToken, snapshotId: answer.snapshotId });
+      return "lost";
+    }
+    await this.#abandon(answer.snapshotId);
+    return found;
+  }
+
+  /** A put went through: what befell earlier attempts is over. */
+  progressed(): void {
+    this.#restarts = 0;
   }
 
   /** Begins the next attempt. @throws Failure EIO after too many of them */
@@ -112,6 +133,25 @@ export class Attempt {
   async close(): Promise<void> {
     await this.#starting?.catch(() => {});
     await this.#log.close();
+  }
+
+  /** A snapshot that is not completed cannot be listed, but is known. */
+  async #look(snapshotId: SnapshotId): Promise<"completed" | "gone" | "untold"> {
+    try {
+      await this.#api.listSnapshotBlocks(snapshotId, { maxResults: 100 });
+      return "completed";
+    } catch (error) {
+      if (isGone(error)) return "gone";
+      if (isRefusal(error) || errnoOf(error) === "EACCES") return "untold";
+      throw error;
+    }
+  }
+
+  /** A snapshot that the service has made for this session and that nothing is put into. */
+  async #abandon(snapshotId: SnapshotId): Promise<void> {
+    const { abandoned } = this.#session.record;
+    if (abandoned.includes(snapshotId)) return;
+    await this.#session.update({ abandoned: [...abandoned, snapshotId] });
   }
 
   async #start(): Promise<SnapshotWriter> {

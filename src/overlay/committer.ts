@@ -2,51 +2,21 @@
  * Turns a session into a snapshot. Every dirty block is settled (upload.ts), in parallel; then the
  * snapshot is completed, with the number of blocks put and the aggregate of their digests, and waited
  * for. Each step is on disk before it is taken, so a commit that ends anywhere is finished by calling
- * it again, and there is one snapshot in the end. The hard case is CompleteSnapshot whose answer was
- * lost: the service then refuses another. Whether it had worked is found out by asking for the
- * snapshot's status, and where it is still `pending` by putting a block that is there already once
- * more: taken means still open, so the refusal was real; refused means that it is being completed.
+ * it again, and there is one snapshot in the end.
  */
-import { errnoOf, Failure } from "../common/failure.js";
+import { Failure } from "../common/failure.js";
 import { runParallel } from "../common/parallel.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
 import type { EbsApi } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
-import { checkInheritance } from "../snapshot/inherited-blocks.js";
-import { COMPLETION_LIMIT_MS } from "../snapshot/writer.js";
-import { isGone, isRefusal } from "./attempt.js";
+import type { CommitOptions, CommitResult } from "./commit-options.js";
+import { Completer } from "./completer.js";
 import type { OverlayDevice } from "./overlay-device.js";
 import type { Session } from "./session.js";
 import { Upload } from "./upload.js";
 
-export interface CommitProgress {
-  readonly blocksDone: number;
-  /** Grows while discarded ranges are looked through for blocks that the base has. */
-  readonly blocksTotal: number;
-  /** Bytes put in this run. */
-  readonly bytes: number;
-}
-
-export interface CommitOptions {
-  /** Blocks at a time, 512 KiB of memory each; 64 unless told otherwise. */
-  readonly concurrency?: number;
-  /** Wait until the snapshot can be read; true unless told otherwise. */
-  readonly wait?: boolean;
-  /** Longest wait for that, ms; an hour unless told otherwise. */
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: CommitProgress) => void;
-  /** Of the background upload, where there was one: what it settled is not looked at again. */
-  readonly upload?: Upload;
-}
-
-export interface CommitResult {
-  /** undefined where nothing was written, or nothing that differs from the parent. */
-  readonly snapshotId: SnapshotId | undefined;
-}
-
-/** Passes over the blocks, each in another attempt. */
-const MAX_PASSES = 4;
+/** Passes over the blocks, each in another attempt, or tries to complete. */
+const MAX_PASSES = 8;
 
 /**
  * Commits a session whose device is no longer mounted; it takes no writes from here on.
@@ -70,7 +40,8 @@ export async function commit(
   if (record.state !== "committing") await session.update({ state: "committing" });
   const upload = options.upload ?? (await Upload.open(session, device, api, options.concurrency));
   try {
-    return finished(session, await new Commit(upload, options).run());
+    const result = await new Commit(upload, options).run();
+    return result.isPending ? result : await finished(session, result.snapshotId);
   } finally {
     await upload.close();
   }
@@ -99,18 +70,19 @@ class Commit {
     this.#options = options;
   }
 
-  async run(): Promise<SnapshotId | undefined> {
+  async run(): Promise<CommitResult> {
     const { attempt, session } = this.#upload;
+    const completer = new Completer(this.#upload, this.#options);
     for (let pass = 1; pass <= MAX_PASSES; pass++) {
       if (session.record.upload?.completing !== true) {
         const { number } = attempt;
         await this.#settleAll();
         // Begun anew underneath: what the earlier attempt had is to be put again.
         if (number !== attempt.number) continue;
-        if (!attempt.isBegun) return undefined;
+        if (!attempt.isBegun) return { snapshotId: undefined };
       }
-      const snapshotId = await this.#complete();
-      if (snapshotId !== undefined) return snapshotId;
+      const result = await completer.complete();
+      if (result !== undefined) return result;
     }
     throw new Failure(
       "EIO",
@@ -166,106 +138,6 @@ class Commit {
       this.#total += 1;
       yield block;
     }
-  }
-
-  /** Completes and waits. @returns undefined where a new attempt has to be made */
-  async #complete(): Promise<SnapshotId | undefined> {
-    const { attempt, session } = this.#upload;
-    const { wait = true, timeoutMs = COMPLETION_LIMIT_MS, signal } = this.#options;
-    const writer = await attempt.started();
-    await attempt.log.sync();
-    const again = session.record.upload?.completing === true;
-    if (!again) await attempt.completing();
-    const waiting = { wait, timeoutMs, ...(signal !== undefined && { signal }) };
-    try {
-      await writer.complete(waiting);
-    } catch (error) {
-      signal?.throwIfAborted();
-      const found = await this.#afterRefusal(error);
-      if (found === "anew") return undefined;
-      if (found === "accepted" && wait) await writer.waitCompleted(waiting);
-    }
-    if (wait) {
-      await this.#verify(writer.snapshotId);
-      await this.#verifyParent(writer.snapshotId);
-    }
-    return writer.snapshotId;
-  }
-
-  /** What became of a snapshot whose completion was refused; throws where it was no refusal. */
-  async #afterRefusal(error: unknown): Promise<"accepted" | "anew"> {
-    const { attempt } = this.#upload;
-    const { number } = attempt;
-    const status = await attempt.ask();
-    if (status === "completed") return "accepted";
-    if (status === "lost") {
-      this.#upload.forget();
-      return "anew";
-    }
-    if (status === "error" || isGone(error)) {
-      if (number === attempt.number) await this.#upload.restart();
-      return "anew";
-    }
-    if (!isRefusal(error)) throw error;
-    if (await this.#isOpen()) {
-      // Open, and yet not to be completed like this: it does not hold what we think it does.
-      await this.#upload.restart();
-      return "anew";
-    }
-    return "accepted";
-  }
-
-  /** Whether the pending snapshot still takes puts, found out with a block that it has. */
-  async #isOpen(): Promise<boolean> {
-    const { attempt, device } = this.#upload;
-    const writer = await attempt.started();
-    for await (const { blockIndex } of attempt.log.entries()) {
-      const block = Buffer.allocUnsafeSlow(BLOCK_SIZE);
-      await device.read(blockIndex * BLOCK_SIZE, block);
-      try {
-        await writer.put(blockIndex, block, this.#options.signal);
-        return true;
-      } catch (error) {
-        if (isRefusal(error)) return false;
-        throw error;
-      }
-    }
-    return true;
-  }
-
-  /** Looks whether the completed snapshot shows the first block that was put. */
-  async #verify(snapshotId: SnapshotId): Promise<void> {
-    const { api, attempt } = this.#upload;
-    const { signal } = this.#options;
-    for await (const { blockIndex } of attempt.log.entries()) {
-      try {
-        const options = { startingBlockIndex: blockIndex, maxResults: 100 };
-        let page = await api.listSnapshotBlocks(snapshotId, {
-          ...options,
-          ...(signal && { signal }),
-        });
-        for (let n = 0; page.blockIndexes.length === 0 && page.nextToken && n < 1000; n++) {
-          page = await api.listSnapshotBlocks(snapshotId, { pageToken: page.nextToken });
-        }
-        if (page.blockIndexes[0] === blockIndex) return;
-      } catch (error) {
-        if (errnoOf(error) === "EACCES") return;
-        throw error;
-      }
-      throw new Failure(
-        "EIO",
-        `${snapshotId} is completed but does not list block ${blockIndex}, which was put into it: keep session ${this.#upload.session.id} and report this.`,
-      );
-    }
-  }
-
-  async #verifyParent(childId: SnapshotId): Promise<void> {
-    const { api, attempt, session } = this.#upload;
-    const { signal } = this.#options;
-    const { parentSnapshotId: parentId } = session.record;
-    if (parentId === undefined) return;
-    const wasPut = async (block: number) => (await attempt.log.get(block)) !== undefined;
-    await checkInheritance(api, { childId, parentId, wasPut, ...(signal && { signal }) });
   }
 
   #report(): void {

@@ -3,9 +3,11 @@
  * of 1024 blocks (512 MiB) exists only once something in it is dirty, and is one number while all of
  * it is in one state, so discarding 64 TiB costs 131,072 numbers; else it holds one byte a block and,
  * for blocks whose sectors differ, two bits a sector (sector-states.ts). Sectors written in part keep
- * a mask of their written bytes until the rest is written. A sector never becomes clean again.
+ * a mask of their written bytes (sector-masks.ts) until the rest is written. A sector never becomes
+ * clean again, nor partly written again.
  */
-import { SECTOR_SIZE, SECTORS_PER_BLOCK } from "../common/sizes.js";
+import { SECTORS_PER_BLOCK } from "../common/sizes.js";
+import { newMask, type SectorMasks, SpillingMasks } from "./sector-masks.js";
 import {
   CLEAN,
   countData,
@@ -44,17 +46,18 @@ type Settled = typeof DATA | typeof ZERO;
 
 export class DirtyMap {
   readonly #groups = new Map<number, Group | Settled>();
-  /** Byte masks of PARTIAL sectors, 512 bits each. */
-  readonly #masks = new Map<number, Uint32Array>();
+  /** Of PARTIAL sectors. */
+  readonly #masks: SectorMasks;
   #dataSectors = 0;
+
+  /** @param masks where they are kept; in memory unless given. */
+  constructor(masks: SectorMasks = new SpillingMasks()) {
+    this.#masks = masks;
+  }
 
   /** Sectors that have bytes in the overlay file. */
   get dataSectors(): number {
     return this.#dataSectors;
-  }
-
-  get partialSectors(): number {
-    return this.#masks.size;
   }
 
   get isEmpty(): boolean {
@@ -122,11 +125,8 @@ export class DirtyMap {
    * becomes DATA. @returns whether that changed anything
    */
   addBytes(sector: number, from: number, to: number): boolean {
-    let mask = this.#masks.get(sector);
-    if (mask === undefined) {
-      mask = new Uint32Array(SECTOR_SIZE / 32);
-      this.setMask(sector, mask);
-    }
+    const mask = newMask();
+    if (this.stateAt(sector) === PARTIAL) mask.set(this.maskOf(sector) ?? mask);
     let changed = false;
     for (let byte = from; byte < to; byte++) {
       const bit = 1 << (byte & 31);
@@ -135,21 +135,24 @@ export class DirtyMap {
         changed = true;
       }
     }
-    if (changed && mask.every((word) => word === 0xffffffff)) this.set(sector, sector + 1, DATA);
-    return changed;
+    if (!changed) return false;
+    if (mask.every((word) => word === 0xffffffff)) this.set(sector, sector + 1, DATA);
+    else this.setMask(sector, mask);
+    return true;
   }
 
-  /** The written bytes of a PARTIAL sector, one bit each. */
+  /** The written bytes of a PARTIAL sector, one bit each. @throws Failure EIO */
   maskOf(sector: number): Uint32Array | undefined {
     return this.#masks.get(sector);
   }
 
-  /** Makes a sector PARTIAL, with exactly these bytes written. */
+  /** Makes a sector PARTIAL, with exactly these bytes written. @throws Failure ENOSPC, EIO */
   setMask(sector: number, mask: Uint32Array): void {
+    // First, for it can fail: a sector without a mask must not be PARTIAL.
+    this.#masks.set(sector, mask);
     const index = Math.floor(sector / SECTORS_PER_GROUP);
     const within = sector - index * SECTORS_PER_GROUP;
     this.#setInGroup(index, within, within + 1, PARTIAL);
-    this.#masks.set(sector, mask);
   }
 
   /** Replaces the states of one block; none of them may be PARTIAL (use setMask after). */
@@ -306,7 +309,6 @@ export class DirtyMap {
   }
 
   #dropMasks(block: number, states: Uint8Array, from: number, to: number): void {
-    if (this.#masks.size === 0) return;
     for (let at = from; at < to; ) {
       const stop = runEndIn(states, at, to);
       if (getState(states, at) === PARTIAL) {

@@ -53,6 +53,10 @@ export function diskFailure(what: string, path: string, cause: unknown): Failure
       cause,
     });
   }
+  if (code === "EROFS" || code === "EBADF") {
+    const message = `Cannot ${what} ${path}: its disk is read-only; make it writable again (mount -o remount,rw), or check it.`;
+    return new Failure("EIO", message, { cause });
+  }
   if (code === "EFBIG") {
     return new Failure("EFBIG", `${path} would grow past what its file system allows.`, { cause });
   }
@@ -67,7 +71,7 @@ class RealFile implements DiskFile {
   constructor(path: string) {
     this.#path = path;
     try {
-      this.#fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
+      this.#fd = openForAll(path);
       this.#size = fs.fstatSync(this.#fd).size;
     } catch (error) {
       throw diskFailure("open", path, error);
@@ -135,6 +139,17 @@ class RealFile implements DiskFile {
 
   close(): void {
     fs.closeSync(this.#fd);
+  }
+}
+
+/** A disk that has become read-only still tells what there is. */
+function openForAll(path: string): number {
+  const { O_RDWR, O_CREAT, O_RDONLY } = fs.constants;
+  try {
+    return fs.openSync(path, O_RDWR | O_CREAT, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") throw error;
+    return fs.openSync(path, O_RDONLY);
   }
 }
 

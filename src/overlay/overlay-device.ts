@@ -18,8 +18,10 @@ import type { SessionFiles } from "./disk-file.js";
 import { HolePuncher } from "./hole-puncher.js";
 import { Journal } from "./journal.js";
 import { applyDirty, baseSpans, mergedExtents } from "./merge.js";
+import { checkOverlayFiles } from "./overlay-check.js";
 import { OverlayStore } from "./overlay-store.js";
 import type { Reserve } from "./reserve.js";
+import { SpillingMasks } from "./sector-masks.js";
 import { CLEAN, DATA, ZERO } from "./sector-states.js";
 
 /** What an overlay needs of a session. */
@@ -35,6 +37,8 @@ export interface OverlayOptions {
   readonly limitBytes?: number;
   /** Flush by itself this often, ms, so that a crash costs little even without fsync. 0: never. */
   readonly flushEveryMs?: number;
+  /** Masks of partly written sectors kept in memory; tests choose a small number. */
+  readonly masksInMemory?: number;
 }
 
 /** Told of writes and discards, before their effect can be seen. */
@@ -44,8 +48,6 @@ export interface DirtyListener {
 
 /** Entries waiting for the journal from which on a writer waits for a flush. */
 const MAX_BACKLOG = 65_536;
-/** Partly written sectors that are kept; past it a write completes its own from the base. */
-const MAX_PARTIAL = 262_144;
 const ZEROS = new Uint8Array(SECTOR_SIZE);
 const DONE = Promise.resolve();
 
@@ -55,7 +57,8 @@ export class OverlayDevice implements WritableBlockDevice {
   readonly base: BlockDevice;
   /** For another thread that reads the base by itself. */
   readonly filter = new DirtyFilter();
-  readonly #map = new DirtyMap();
+  readonly #masks: SpillingMasks;
+  readonly #map: DirtyMap;
   readonly #store: OverlayStore;
   readonly #journal: Journal;
   readonly #puncher: HolePuncher;
@@ -73,6 +76,8 @@ export class OverlayDevice implements WritableBlockDevice {
     }
     this.#reserve = folder.reserve;
     this.#limitSectors = Math.floor((options.limitBytes ?? Number.POSITIVE_INFINITY) / SECTOR_SIZE);
+    this.#masks = new SpillingMasks(folder.files, options.masksInMemory);
+    this.#map = new DirtyMap(this.#masks);
     this.#store = new OverlayStore(folder.files, this.size);
     this.#puncher = new HolePuncher(this.#map, this.#store);
     try {
@@ -84,8 +89,10 @@ export class OverlayDevice implements WritableBlockDevice {
         folder.reserve,
         (range) => this.#puncher.add(range),
       );
+      checkOverlayFiles(this.#map, this.#store);
     } catch (error) {
       this.#store.close();
+      this.#masks.close();
       throw error;
     }
     for (const run of this.#map.runs()) this.filter.mark(run.first, run.end);
@@ -175,16 +182,10 @@ export class OverlayDevice implements WritableBlockDevice {
 
   write(offset: number, source: Uint8Array): Promise<void> {
     try {
-      const end = this.#checkRange(offset, source.length);
+      this.#checkRange(offset, source.length);
       if (source.length === 0) return DONE;
       if (this.#journal.backlog >= MAX_BACKLOG)
         return this.#flushThen(() => this.write(offset, source));
-      if (
-        this.#map.partialSectors >= MAX_PARTIAL &&
-        (offset % SECTOR_SIZE) + (end % SECTOR_SIZE) > 0
-      ) {
-        return this.#writeCompleted(offset, source);
-      }
       this.#writeNow(offset, source);
       return DONE;
     } catch (error) {
@@ -243,6 +244,7 @@ export class OverlayDevice implements WritableBlockDevice {
       await this.#puncher.close();
       this.#journal.close();
       this.#store.close();
+      this.#masks.close();
       await this.base.close();
     }
   }
@@ -250,18 +252,6 @@ export class OverlayDevice implements WritableBlockDevice {
   async #flushThen(then: () => Promise<void>): Promise<void> {
     await this.flush();
     await then();
-  }
-
-  /** Writes whole sectors, with the bytes around `source` as they are. */
-  async #writeCompleted(offset: number, source: Uint8Array): Promise<void> {
-    const start = Math.floor(offset / SECTOR_SIZE) * SECTOR_SIZE;
-    const end = Math.ceil((offset + source.length) / SECTOR_SIZE) * SECTOR_SIZE;
-    const whole = Buffer.allocUnsafeSlow(end - start);
-    await this.read(start, whole);
-    // Once more, as another write may have come between the read and here.
-    this.applyDirty(start, whole);
-    whole.set(source, offset - start);
-    this.#writeNow(start, whole);
   }
 
   #writeNow(offset: number, source: Uint8Array): void {

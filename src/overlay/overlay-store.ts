@@ -73,6 +73,16 @@ export class OverlayStore {
     for (const file of files) await file.sync();
   }
 
+  /** Each file, the bytes of the volume that it is for, and its size in bytes (0: there is none). */
+  segments(): { name: string; start: number; end: number; size: number }[] {
+    return this.#segments.map((file, segment) => ({
+      name: segmentName(segment),
+      start: segment * this.#segmentBytes,
+      end: (segment + 1) * this.#segmentBytes,
+      size: file?.size ?? 0,
+    }));
+  }
+
   /** The next run of allocated bytes at or after `offset`, [start, end). */
   nextData(offset: number): [number, number] | undefined {
     const first = Math.floor(offset / this.#segmentBytes);

@@ -116,8 +116,11 @@ export function replay(
   return { end, generation, nonce };
 }
 
-function damaged(name: string, why: string): Failure {
-  return new Failure(
+/** A log that is not sound before its end. */
+export class DamagedLog extends Failure {}
+
+function damaged(name: string, why: string): DamagedLog {
+  return new DamagedLog(
     "EIO",
     `The session's ${name} is damaged (${why}): copy the session folder before anything else, and check the disk that holds it.`,
   );

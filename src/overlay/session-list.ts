@@ -12,6 +12,7 @@ import { sessionFiles } from "./disk-file.js";
 import { JOURNAL } from "./journal.js";
 import { applyRecord } from "./map-codec.js";
 import { replay } from "./record-log.js";
+import { NO_MASKS } from "./sector-masks.js";
 import { lockFolder, sessionsFolder } from "./session.js";
 import { loadRecord, type SessionRecord } from "./session-record.js";
 
@@ -74,7 +75,7 @@ function dirtyBytes(path: string, record: SessionRecord): number {
   if (!files.exists(JOURNAL)) return 0;
   const file = files.open(JOURNAL);
   try {
-    const map = new DirtyMap();
+    const map = new DirtyMap(NO_MASKS);
     const sectors = (record.volumeSizeGiB * GIB) / SECTOR_SIZE;
     replay(file, JOURNAL, (payload) => applyRecord(map, payload, sectors));
     return map.dataSectors * SECTOR_SIZE;

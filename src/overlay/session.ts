@@ -28,6 +28,8 @@ const LOCK = "lock";
 /** Listing sessions holds each lock for an instant: how often, and how far apart, we try again. */
 const LOCK_TRIES = 8;
 const LOCK_PAUSE_MS = 50;
+/** A session is made within moments: one half made for so long, ms, will not be finished. */
+const LEFT_AFTER_MS = 3600_000;
 
 export function sessionsFolder(stateDir: string): string {
   return join(stateDir, "sessions");
@@ -166,7 +168,7 @@ export async function openSession(
   try {
     const files = sessionFiles(path);
     const record = loadRecord(files, id);
-    if (forWriting && (record.state === "committed" || record.upload?.completing === true)) {
+    if (forWriting && !mayGoOn(record)) {
       throw new Failure(
         "EINVAL",
         `The snapshot of session ${id} is already being completed: run ebsmount commit ${id}, then mount the new snapshot.`,
@@ -177,6 +179,11 @@ export async function openSession(
     fs.closeSync(lock);
     throw error;
   }
+}
+
+/** Whether a session can be mounted again: not once its snapshot is being completed. */
+export function mayGoOn(record: SessionRecord): boolean {
+  return record.state !== "committed" && record.upload?.completing !== true;
 }
 
 /** Throws a session away. @returns its last record. @throws Failure ENOENT, EBUSY as openSession */
@@ -251,9 +258,13 @@ function removeFolder(path: string): void {
   }
 }
 
-/** What removals that were cut off have left. */
+/** What removals, and makings long ago, that were cut off have left. */
 function removeLeftovers(folder: string): void {
   for (const name of fs.readdirSync(folder)) {
-    if (name.startsWith(".gone-")) fs.rmSync(join(folder, name), { recursive: true, force: true });
+    const path = join(folder, name);
+    const isOld = () => Date.now() - fs.statSync(path).mtimeMs > LEFT_AFTER_MS;
+    if (name.startsWith(".gone-") || (name.startsWith(".new-") && isOld())) {
+      fs.rmSync(path, { recursive: true, force: true });
+    }
   }
 }

@@ -9,7 +9,7 @@ import { DIGEST_SIZE } from "../ebs/checksum.js";
 import { type BlockDigest, type DigestLedger, MemoryDigests } from "../snapshot/digest-ledger.js";
 import { BlockSet } from "./block-set.js";
 import type { SessionFiles } from "./disk-file.js";
-import { RecordLog } from "./record-log.js";
+import { DamagedLog, RecordLog } from "./record-log.js";
 import type { Reserve } from "./reserve.js";
 
 const VOID = new Uint8Array(DIGEST_SIZE);
@@ -36,10 +36,19 @@ export class UploadLog implements DigestLedger {
       : RecordLog.open(files, name, (payload) => this.#apply(payload));
   }
 
-  /** Opens an attempt's log, or begins it, durably. @throws Failure EIO, ENOSPC */
+  /**
+   * Opens an attempt's log, or begins it, durably. One that is damaged is begun anew: then nothing is
+   * known of what the pending snapshot holds, all is put again, and what the service has besides is
+   * found out by its count and checksum at the end.
+   * @throws Failure EIO, ENOSPC
+   */
   static async open(files: SessionFiles, reserve: Reserve, attempt: number): Promise<UploadLog> {
     const name = `uploads-${attempt}`;
-    if (files.exists(name)) return new UploadLog(files, reserve, name, false);
+    try {
+      if (files.exists(name)) return new UploadLog(files, reserve, name, false);
+    } catch (error) {
+      if (!(error instanceof DamagedLog)) throw error;
+    }
     const aside = `${name}.new`;
     const begun = new UploadLog(files, reserve, aside, true);
     try {

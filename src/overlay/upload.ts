@@ -187,6 +187,7 @@ export class Upload implements DirtyListener {
     if (writer.digests === log) await log.intend(block);
     else throw new Error("the attempt was begun anew while a block was being put");
     await writer.put(block, buffer, signal);
+    this.attempt.progressed();
     this.lastPutAt = performance.now();
     return "put";
   }

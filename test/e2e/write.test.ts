@@ -3,10 +3,11 @@
  * that get the same writes, and the service failing at every step of the commit.
  */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MIB } from "../../src/common/sizes.js";
+import { startEndpoint } from "../../src/server/endpoint.js";
 import { Rig } from "../support/rig.js";
 import { must, run, until } from "../support/scratch.js";
 
@@ -200,10 +201,42 @@ describe("a read-write mount", () => {
   });
 });
 
+describe("a mount point that is used again while its last mount still commits", () => {
+  it("is unmounted for what is mounted there now", async () => {
+    const place = await rig.mount(["mount", "--rw", parent], "again");
+    const write = async (seek: number) => {
+      const to = [`of=${place}/${parent}.img`, "bs=4k", `seek=${seek}`, "count=1"];
+      await must("dd", ["if=/dev/urandom", ...to, "conv=notrunc", "status=none"]);
+    };
+    await write(0);
+    rig.endpoint.faults.add({ action: "latency", operations: ["CompleteSnapshot"], ms: 4_000 });
+    await must("umount", [place]);
+    await rig.mount(["mount", "--rw", parent], "again");
+    rig.endpoint.faults.clear();
+    await write(9);
+    const second = (await rig.must(["unmount", place])).trim();
+    const first = await until("the first is there too", async () => {
+      const { finished } = JSON.parse(await rig.must(["status", "--json"]));
+      const here = finished.filter((one: { mountPoint: string }) => one.mountPoint === place);
+      return (
+        here.length === 2 &&
+        here.find((one: { resultSnapshotId: string }) => {
+          return one.resultSnapshotId !== second;
+        })
+      );
+    });
+    expect(first.resultSnapshotId).toMatch(/^snap-/);
+  });
+});
+
 describe("nothing is lost", () => {
-  async function killedSession(name: string, model: string): Promise<string> {
+  async function killedSession(
+    name: string,
+    model: string,
+    env: Record<string, string> = {},
+  ): Promise<string> {
     await must("cp", ["--sparse=always", image, model]);
-    const place = await rig.mount(["mount", "--rw", parent], name);
+    const place = await rig.mount(["mount", "--rw", parent], name, env);
     await writeBoth(`${place}/${parent}.img`, model, 30);
     const { mounts } = JSON.parse(await rig.must(["status", "--json"]));
     const entry = mounts.find((one: { mountPoint: string }) => one.mountPoint === place);
@@ -222,6 +255,59 @@ describe("nothing is lost", () => {
     expect(pendingSnapshots()).toBe(0);
   });
 
+  it("when the environment has changed since: commit goes where the mount was", async () => {
+    const other = await startEndpoint({ store: rig.scratch.file("other-store") });
+    try {
+      const model = rig.scratch.file("moved.model");
+      const env = { EBSMOUNT_ENDPOINT_URL: "", AWS_ENDPOINT_URL_EBS: rig.endpoint.url };
+      const session = await killedSession("moved", model, env);
+      const now = { ...env, AWS_ENDPOINT_URL_EBS: other.url };
+      const snapshot = (await rig.must(["commit", session], { env: now })).trim();
+      await sameAsModel(snapshot, model);
+      expect(other.stats().operations.total.calls).toBe(0);
+    } finally {
+      await other.close();
+    }
+  });
+
+  it("when only told not to wait: the session stays until the snapshot is completed", async () => {
+    const slow = await Rig.start({ completionDelayMs: 4_000 });
+    try {
+      const place = await slow.mount(["create", "--size", "1GiB", "--no-wait"], "slow");
+      const to = [`of=${place}/volume.img`, "bs=4k", "count=1", "conv=notrunc", "status=none"];
+      await must("dd", ["if=/dev/urandom", ...to]);
+      const { stdout, stderr } = await slow.run(["unmount", place]);
+      const session = /ebsmount commit (\S+?)`/.exec(stderr)?.[1] ?? "";
+      expect(stderr).toMatch(/not completed yet/);
+      expect(await slow.must(["sessions"])).toContain(session);
+      expect(await slow.must(["commit", session])).toBe(stdout);
+      expect(JSON.parse(await slow.must(["sessions", "--json"])).sessions).toEqual([]);
+      expect(slow.endpoint.stats().snapshots).toHaveLength(1);
+    } finally {
+      await slow.clean();
+    }
+  });
+
+  it("when the session's folder cannot be removed: the snapshot is made, and said", async () => {
+    const place = await rig.mount(["mount", "--rw", parent], "stuck");
+    const { mounts } = JSON.parse(await rig.must(["status", "--json"]));
+    const { session } = mounts.find((one: { mountPoint: string }) => one.mountPoint === place);
+    await must("dd", ["if=/dev/urandom", `of=${place}/${parent}.img`, "count=1", "conv=notrunc"]);
+    const sessions = `${rig.env.EBSMOUNT_STATE_DIR}/sessions`;
+    const busy = `${sessions}/${session}/busy`;
+    mkdirSync(busy);
+    await must("mount", ["-t", "tmpfs", "none", busy]);
+    try {
+      const { status, stdout } = await rig.run(["unmount", place]);
+      expect(status).toBe(0);
+      expect(stdout).toMatch(/^snap-[0-9a-f]+\n$/);
+      expect(await rig.must(["commit", session])).toBe(stdout);
+    } finally {
+      const gone = readdirSync(sessions).find((name) => name.startsWith(".gone-"));
+      await must("umount", [existsSync(busy) ? busy : `${sessions}/${gone}/busy`]);
+    }
+  });
+
   it("when the process is killed: --resume goes on, and the lock keeps others out", async () => {
     const model = rig.scratch.file("resumed.model");
     const session = await killedSession("crashed", model);
@@ -229,6 +315,12 @@ describe("nothing is lost", () => {
     const other = await rig.run(["commit", session]);
     expect(other.status).toBe(1);
     expect(other.stderr).toMatch(/in use/);
+    const refused = await rig.run(["mount", "--resume", session, "--size", "9GiB", place]);
+    expect(refused).toMatchObject({ status: 2, stderr: expect.stringMatching(/leave --size out/) });
+    const second = rig.scratch.file("second");
+    mkdirSync(second);
+    const twice = await rig.run(["mount", "--resume", session, second]);
+    expect(twice).toMatchObject({ status: 1, stderr: expect.stringMatching(/in use by another/) });
     await writeBoth(`${place}/${parent}.img`, model, 10);
     const snapshot = (await rig.must(["unmount", place])).trim();
     await sameAsModel(snapshot, model);

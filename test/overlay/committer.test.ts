@@ -1,4 +1,6 @@
 /** Overlay to snapshot: what is put, and that there is exactly one right snapshot whatever fails. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { BLOCK_SIZE, GIB } from "../../src/common/sizes.js";
@@ -239,6 +241,124 @@ describe("commit", () => {
     await device.close();
     await session.close();
   });
+
+  test("a completion that was taken, refused when asked again, makes no other snapshot", async () => {
+    const session = await begin();
+    const device = await OverlayDevice.open(session, base);
+    await device.write(0, Buffer.alloc(4096, 5));
+    api.slowness = 8;
+    api.fate = (operation) => (operation === "CompleteSnapshot" ? "lost" : "done");
+    await expect(commit(session, device, api)).rejects.toMatchObject({ errno: "ETIMEDOUT" });
+    api.fate = () => "done";
+    api.refusal = (operation) =>
+      operation === "CompleteSnapshot" ? "ResourceNotFoundException" : undefined;
+    await commit(session, device, api);
+    expect(api.snapshots).toHaveLength(1);
+    expect(api.completed).toHaveLength(1);
+    await device.close();
+    await session.close();
+  });
+
+  test.each(["ResourceNotFoundException", "ConflictException"])(
+    "a completion that is refused with %s for good leaves one snapshot, and the session",
+    async (exception) => {
+      const session = await begin();
+      const device = await OverlayDevice.open(session, base);
+      await device.write(0, Buffer.alloc(4096, 5));
+      api.refusal = (operation) => (operation === "CompleteSnapshot" ? exception : undefined);
+      await expect(commit(session, device, api)).rejects.toMatchObject({ exception });
+      expect(api.snapshots).toHaveLength(1);
+      api.refusal = () => undefined;
+      const { snapshotId } = await commit(session, device, api);
+      expect(api.snapshots.map(({ id }) => id)).toEqual([snapshotId]);
+      await device.close();
+      await session.close();
+    },
+    20_000,
+  );
+
+  test("a service that forgets the client token is asked for the snapshot itself", async () => {
+    const session = await begin();
+    const device = await OverlayDevice.open(session, base);
+    const model = new Model(base.bytes);
+    await device.write(0, Buffer.alloc(4096, 5));
+    model.fill(0, 4096, 5);
+    const upload = await Upload.open(session, device, api);
+    await upload.settle(0);
+    api.forgetful = true;
+    let refusals = 1;
+    api.refusal = (operation) =>
+      operation === "CompleteSnapshot" && refusals-- > 0 ? "ConflictException" : undefined;
+    const { snapshotId } = await commit(session, device, api, { upload });
+    // The one that it made when asked is known, and has nothing in it.
+    expect(snapshotId).toBe(api.snapshots[0]!.id);
+    expect(api.completed).toHaveLength(1);
+    expect(model.differences(api.completed[0]!)).toEqual([]);
+    expect(session.record.abandoned).toEqual(api.snapshots.slice(1).map(({ id }) => id));
+    await device.close();
+    await session.close();
+  }, 20_000);
+
+  test("is begun anew any number of times, as long as something can be put in between", async () => {
+    const session = await begin();
+    const device = await OverlayDevice.open(session, base);
+    const upload = await Upload.open(session, device, api);
+    const model = new Model(base.bytes);
+    for (let round = 1; round <= 6; round += 1) {
+      await device.write(0, Buffer.alloc(4096, round));
+      model.fill(0, 4096, round);
+      await upload.settle(0);
+      api.killPending();
+    }
+    await commit(session, device, api, { upload });
+    expect(model.differences(api.completed[0]!)).toEqual([]);
+    expect(session.record.abandoned).toHaveLength(6);
+    await device.close();
+    await session.close();
+  });
+
+  test("not waited for, it is not over: the session stays, and the next commit sees the end", async () => {
+    const session = await begin();
+    const device = await OverlayDevice.open(session, base);
+    await device.write(0, Buffer.alloc(4096, 5));
+    api.slowness = 3;
+    const taken = await commit(session, device, api, { wait: false });
+    expect(taken).toEqual({ snapshotId: api.snapshots[0]!.id, isPending: true });
+    expect(session.record.state).toBe("committing");
+    expect(await commit(session, device, api)).toEqual({ snapshotId: taken.snapshotId });
+    expect(session.record.state).toBe("committed");
+    expect(api.snapshots).toHaveLength(1);
+    await device.close();
+    await session.close();
+  });
+
+  test("goes on where the log of what was put is damaged", async () => {
+    const session = await begin();
+    let device = await OverlayDevice.open(session, base);
+    const model = new Model(base.bytes);
+    const upload = await Upload.open(session, device, api);
+    for (const block of [0, 1, 4]) {
+      await device.write(block * BLOCK_SIZE, Buffer.alloc(4096, 5));
+      model.fill(block * BLOCK_SIZE, 4096, 5);
+      await upload.settle(block);
+      await upload.attempt.log.sync();
+    }
+    // Put once, and the base's again: only the log knows that it has to be put back.
+    await device.write(BLOCK_SIZE, Buffer.alloc(4096, 0xba));
+    model.fill(BLOCK_SIZE, 4096, 0xba);
+    await upload.close();
+    await device.close();
+    const log = join(session.path, "uploads-1");
+    const bytes = readFileSync(log);
+    bytes[512 + 60]! ^= 1;
+    writeFileSync(log, bytes);
+    device = await OverlayDevice.open(session, base);
+    await commit(session, device, api);
+    expect(api.completed).toHaveLength(1);
+    expect(model.differences(api.completed[0]!)).toEqual([]);
+    await device.close();
+    await session.close();
+  }, 20_000);
 
   test("makes exactly one right snapshot, whatever fails and wherever it is cut off", async () => {
     const step = fc.record({

@@ -202,6 +202,12 @@ export class CrashDisk implements SessionFiles {
     file.durable = Buffer.from(file.current);
   }
 
+  cut(name: string, size: number): void {
+    const file = this.#files.get(name)!;
+    file.current = file.current.subarray(0, size);
+    file.durable = Buffer.from(file.current);
+  }
+
   contentOf(name: string): Buffer {
     return this.#files.get(name)!.current;
   }

@@ -46,6 +46,10 @@ export class FakeEbs implements EbsApi {
   };
   /** How each call fares; asked before it is done. */
   fate: (operation: Operation) => "done" | "failed" | "lost" = () => "done";
+  /** The exception by which a call is refused, if it is. */
+  refusal: (operation: Operation) => string | undefined = () => undefined;
+  /** Forgets client tokens: asked again, it starts another snapshot. */
+  forgetful = false;
   /** Called before each put. */
   beforePut: (block: number) => Promise<void> | void = () => {};
   /** Times that a snapshot is still pending after its completion was taken. */
@@ -59,7 +63,9 @@ export class FakeEbs implements EbsApi {
 
   async startSnapshot(options: StartSnapshotOptions): Promise<StartedSnapshot> {
     return this.#call("StartSnapshot", () => {
-      let snapshot = this.snapshots.find(({ token }) => token === options.clientToken);
+      let snapshot = this.forgetful
+        ? undefined
+        : this.snapshots.find(({ token }) => token === options.clientToken);
       if (snapshot === undefined) {
         snapshot = {
           id: `snap-${(this.snapshots.length + 1).toString(16).padStart(8, "0")}`,
@@ -174,6 +180,8 @@ export class FakeEbs implements EbsApi {
         attempts: 3,
       });
     if (fate === "failed") throw trouble();
+    const exception = this.refusal(operation);
+    if (exception !== undefined) throw refused(operation, "refused", exception);
     const answer = work();
     if (fate === "lost") throw trouble();
     return answer;

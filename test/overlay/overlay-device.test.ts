@@ -75,7 +75,8 @@ describe("OverlayDevice", () => {
         const model = Buffer.from(base.bytes);
         const disk = new CrashDisk();
         await newFolder(disk);
-        let device = await OverlayDevice.open(folderOn(disk, SIZE), base);
+        const options = { masksInMemory: 2 };
+        let device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
         for (const step of operations) {
           const { offset, length } = step.range;
           const end = offset + length;
@@ -110,7 +111,7 @@ describe("OverlayDevice", () => {
             await device.flush();
           } else {
             await device.close();
-            device = await OverlayDevice.open(folderOn(disk, SIZE), base);
+            device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
           }
           if (step.kind === "write" || step.kind === "discard") {
             for (let at = offset; at < end; at += 4096) {
@@ -124,6 +125,45 @@ describe("OverlayDevice", () => {
       }),
       { numRuns: 120 },
     );
+  });
+
+  test("takes any number of bytes here and there without reading the base", async () => {
+    const base = new ReadOnlyMemoryDevice(patterned(SIZE));
+    const model = Buffer.from(base.bytes);
+    const disk = new CrashDisk();
+    await newFolder(disk);
+    const options = { masksInMemory: 10 };
+    const device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
+    base.beforeRead = () => Promise.reject(new Error("the base is out of reach"));
+    for (let sector = 0; sector < SIZE / SECTOR_SIZE; sector += 1) {
+      const offset = sector * SECTOR_SIZE + (sector % 500);
+      await device.write(offset, Buffer.alloc(3, sector));
+      model.fill(sector, offset, offset + 3);
+    }
+    await device.close();
+    base.beforeRead = () => Promise.resolve();
+    const again = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
+    expect((await bytesOf(again, 0, SIZE)).equals(model)).toBe(true);
+    await again.close();
+  });
+
+  test.each(["gone", "cut short"])("refuses to open where an overlay file is %s", async (how) => {
+    const base = new ReadOnlyMemoryDevice(patterned(SIZE));
+    const disk = new CrashDisk();
+    await newFolder(disk);
+    const device = await OverlayDevice.open(folderOn(disk, SIZE), base);
+    await device.write(SIZE - 3 * SECTOR_SIZE, Buffer.alloc(2 * SECTOR_SIZE, 1));
+    await device.write(SIZE - 10, Buffer.alloc(5, 2));
+    await device.close();
+    // To its last written byte and no further: that is whole.
+    expect(disk.contentOf("overlay.img").length).toBe(SIZE - 5);
+    await (await OverlayDevice.open(folderOn(disk, SIZE), base)).close();
+    if (how === "gone") disk.remove("overlay.img");
+    else disk.cut("overlay.img", SIZE - 6);
+    await expect(OverlayDevice.open(folderOn(disk, SIZE), base)).rejects.toMatchObject({
+      errno: "EIO",
+      message: expect.stringMatching(how === "gone" ? /missing or empty/ : /cut short/),
+    });
   });
 
   test("shows a write to every read that began after it, and to others whole or not at all", async () => {

@@ -114,8 +114,9 @@ interface RawPage {
 
 function readPage(body: Uint8Array, listName: string, asked: Asked): RawPage {
   const fields = readJson(body);
-  const all = fields[listName] ?? [];
-  if (!Array.isArray(all)) throw malformed(`${listName} is not a list`);
+  // Null is how some servers write an empty list; one that is absent may stand under another name.
+  const all = fields[listName] === null ? [] : fields[listName];
+  if (!Array.isArray(all)) throw malformed(`${listName} is missing or not a list`);
   const volumeSizeGiB = volumeSizeOf(fields);
   const limit = volumeSizeGiB * BLOCKS_PER_GIB;
   const nextToken = nextTokenOf(fields);

@@ -6,7 +6,8 @@
  *
  * Only what block servers really send is understood (response-head.ts); for the rest the exchange
  * ends with NotPlain and the caller asks again through node:http. One request at a time; a connection
- * that saw anything out of order is closed, never used again.
+ * that saw anything out of order is closed, never used again. So is one whose answer came before the
+ * request's body was all sent: the server would take the next request for the rest of it.
  */
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -50,6 +51,8 @@ export class BlockConnection {
   readonly #headBytes = Buffer.allocUnsafeSlow(HEAD_SIZE);
   #headLength = 0;
   #request: RawRequest | undefined;
+  /** Bytes of the request's body that are still to be sent. */
+  #unsent = 0;
   #head: ResponseHead | undefined;
   /** Where the body goes, and how much of it is there. */
   #body: Uint8Array = NO_BYTES;
@@ -96,6 +99,7 @@ export class BlockConnection {
     this.#headLength = 0;
     this.#socket.ref();
     this.#socket.write(request.head, "latin1");
+    this.#unsent = request.body?.length ?? 0;
     if (request.body !== undefined) this.#write(request.body, 0);
   }
 
@@ -113,6 +117,7 @@ export class BlockConnection {
     const request = this.#request;
     if (request === undefined || !request.progress()) return;
     const end = Math.min(from + WRITE_SIZE, body.length);
+    this.#unsent = body.length - end;
     this.#socket.write(body.subarray(from, end), (error) => {
       if (!error && this.#request === request && end < body.length) this.#write(body, end);
     });
@@ -214,7 +219,7 @@ export class BlockConnection {
     this.#headLength = 0;
     this.#body = NO_BYTES;
     this.#endRequest(undefined, { status: head.status, headers: head.headers, body });
-    if (head.keepAlive) this.#idle();
+    if (head.keepAlive && this.#unsent === 0) this.#idle();
     else this.close();
   }
 

@@ -63,11 +63,9 @@ export class Meter {
     Atomics.add(this.#words, wordOf(operation, field), 1);
   }
 
-  /** Throttled requests so far, all operations; cheap enough to look at for every block. */
-  throttles(): number {
-    let sum = 0;
-    for (const operation of OPERATIONS) sum += this.#get(operation, "throttles");
-    return sum;
+  /** Throttled requests of an operation so far; cheap enough to look at for every block. */
+  throttles(operation: Operation): number {
+    return this.#get(operation, "throttles");
   }
 
   read(): MeterReading {

@@ -247,8 +247,14 @@ export class SdkEbs implements EbsApi {
     signal: AbortSignal,
     target?: Uint8Array,
   ): Promise<Exchange> {
-    const answer = await this.#signedBlocks?.send(request, signal, this.#stallMs, target);
-    if (answer !== undefined) return answer;
+    const signedBlocks = this.#signedBlocks;
+    if (signedBlocks !== undefined) {
+      const answer = await signedBlocks.send(request, signal, this.#stallMs, target);
+      if (answer !== undefined) return answer;
+      // Asked a second time: that is one more request.
+      const operation = request.put === undefined ? "GetSnapshotBlock" : "PutSnapshotBlock";
+      this.#context.meter.count(operation, "requests");
+    }
     const { sdk, handler } = this.#client;
     const exchange = newExchange(this.#stallMs, true, target);
     await this.#send(command(), signal, exchange);

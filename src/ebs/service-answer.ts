@@ -4,6 +4,7 @@
  * serialization": the name is in x-amzn-errortype, or in the body's __type or code.
  */
 import type { Exchange } from "./exchange.js";
+import { isThrottle } from "./trouble.js";
 
 /** Region and service in an authorization header. */
 export const AUTHORIZATION_SCOPE = /Credential=[^/]+\/\d{8}\/([^/]+)\/([^/]+)\/aws4_request/;
@@ -12,8 +13,6 @@ export const AUTHORIZATION_SCOPE = /Credential=[^/]+\/\d{8}\/([^/]+)\/([^/]+)\/a
 const JUDGED = new Set([
   "ValidationException",
   "ResourceNotFoundException",
-  "RequestThrottledException",
-  "ThrottlingException",
   "ServiceQuotaExceededException",
   "ConflictException",
   "InternalServerException",
@@ -38,7 +37,8 @@ export class ServiceAnswer extends Error {
     const name = String(type ?? "Unknown")
       .replace(/:.*$/, "")
       .replace(/^.*#/, "");
-    if (!JUDGED.has(name) && exchange.status < 500) return undefined;
+    const { status } = exchange;
+    if (!JUDGED.has(name) && !isThrottle(name, status) && status < 500) return undefined;
     const message = body.Message ?? body.message;
     const reason = typeof body.Reason === "string" ? body.Reason : undefined;
     return new ServiceAnswer(name, typeof message === "string" ? message : "", reason, exchange);

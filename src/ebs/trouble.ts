@@ -122,6 +122,11 @@ export function troubleOf(error: unknown, subject: Subject, endpointUrl?: string
   return { ...base, ...judge(thrown, name, code, status, subject, endpointUrl) };
 }
 
+/** The service asks for fewer requests, in whichever words. */
+export function isThrottle(name: string, status: number | undefined): boolean {
+  return THROTTLES.has(name) || status === 429;
+}
+
 type Judgement = Pick<Trouble, "verdict" | "errno" | "sentence">;
 
 function judge(
@@ -138,7 +143,7 @@ function judge(
     const sentence = "this machine's clock is wrong; set it (for example with chrony or ntpd).";
     return { verdict: "credentials", errno: "EACCES", sentence };
   }
-  if (THROTTLES.has(name) || status === 429) {
+  if (isThrottle(name, status)) {
     const sentence = "the service throttles requests; use a lower --concurrency or try later.";
     return { verdict: "throttled", errno: "ETIMEDOUT", sentence };
   }

@@ -63,7 +63,8 @@ export function openCache(service: VolumeService, options: VolumeOptions): Block
     bytes: options.cacheBytes,
     concurrency: options.concurrency,
     ioTimeoutMs: options.ioTimeoutMs,
-    throttles: () => service.meter.throttles(),
+    // Each operation has a quota of its own: uploads that are throttled say nothing of fetches.
+    throttles: () => service.meter.throttles("GetSnapshotBlock"),
   });
 }
 

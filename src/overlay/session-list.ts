@@ -13,7 +13,7 @@ import { JOURNAL } from "./journal.js";
 import { applyRecord } from "./map-codec.js";
 import { replay } from "./record-log.js";
 import { NO_MASKS } from "./sector-masks.js";
-import { lockFolder, sessionsFolder } from "./session.js";
+import { lockFolder, sessionsFolder } from "./session-folder.js";
 import { loadRecord, type SessionRecord } from "./session-record.js";
 
 export interface ListedSession {

@@ -1,7 +1,6 @@
 /**
  * Sessions: folders under `<state-dir>/sessions`, each the writable life of one volume. A folder gets
- * its name only once everything in it is on disk. The lock is a flock on a file in it, which dies with
- * the process that holds it, so two processes never use one session and a crash leaves none locked.
+ * its name only once everything in it is on disk.
  */
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
@@ -9,13 +8,19 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../common/failure.js";
 import { makeFolder } from "../common/make-folder.js";
-import { tryLock } from "../common/posix.js";
 import { GIB } from "../common/sizes.js";
 import { diskFailure, type SessionFiles, sessionFiles, syncDirectory } from "./disk-file.js";
-import { findFinished, keepFinished } from "./finished-sessions.js";
+import { keepFinished } from "./finished-sessions.js";
 import { JOURNAL } from "./journal.js";
 import { RecordLog } from "./record-log.js";
 import { Reserve } from "./reserve.js";
+import {
+  lockFolder,
+  removeFolder,
+  removeLeftovers,
+  sessionPath,
+  sessionsFolder,
+} from "./session-folder.js";
 import {
   loadRecord,
   type NewSession,
@@ -24,17 +29,9 @@ import {
   saveRecord,
 } from "./session-record.js";
 
-const LOCK = "lock";
 /** Listing sessions holds each lock for an instant: how often, and how far apart, we try again. */
 const LOCK_TRIES = 8;
 const LOCK_PAUSE_MS = 50;
-/** A session is made within moments: one half made for so long, ms, will not be finished. */
-const LEFT_AFTER_MS = 3600_000;
-
-export function sessionsFolder(stateDir: string): string {
-  return join(stateDir, "sessions");
-}
-
 /** A session whose lock this process holds. */
 export class Session {
   readonly id: string;
@@ -210,61 +207,5 @@ export async function discardSession(
     return record;
   } finally {
     fs.closeSync(lock);
-  }
-}
-
-/** @throws Failure EINVAL where the text is no session id or it has ended, ENOENT where there is none */
-function sessionPath(stateDir: string, id: string): string {
-  if (!/^\d{8}-\d{6}-[0-9a-f]{6}$/.test(id)) {
-    throw new Failure("EINVAL", `"${id}" is not a session: ebsmount sessions lists them.`);
-  }
-  const path = join(sessionsFolder(stateDir), id);
-  if (fs.existsSync(path)) return path;
-  const finished = findFinished(stateDir, id);
-  if (finished !== undefined) {
-    const { resultSnapshotId } = finished;
-    const became = resultSnapshotId === undefined ? "without a change" : `as ${resultSnapshotId}`;
-    throw new Failure("EINVAL", `Session ${id} has ended, ${became}: there is nothing left of it.`);
-  }
-  throw new Failure("ENOENT", `There is no session ${id} here: ebsmount sessions lists them.`);
-}
-
-/** @returns the descriptor that holds the lock, or undefined where another process does */
-export function lockFolder(path: string): number | undefined {
-  let fd: number;
-  try {
-    fd = fs.openSync(join(path, LOCK), fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
-  } catch (error) {
-    throw diskFailure("open", join(path, LOCK), error);
-  }
-  try {
-    if (tryLock(fd)) return fd;
-  } catch (error) {
-    fs.closeSync(fd);
-    throw error;
-  }
-  fs.closeSync(fd);
-  return undefined;
-}
-
-/** Under another name first, so that a removal that is cut off leaves no half session. */
-function removeFolder(path: string): void {
-  const gone = join(path, "..", `.gone-${randomBytes(6).toString("hex")}`);
-  try {
-    fs.renameSync(path, gone);
-    fs.rmSync(gone, { recursive: true, force: true });
-  } catch (error) {
-    throw diskFailure("remove", path, error);
-  }
-}
-
-/** What removals, and makings long ago, that were cut off have left. */
-function removeLeftovers(folder: string): void {
-  for (const name of fs.readdirSync(folder)) {
-    const path = join(folder, name);
-    const isOld = () => Date.now() - fs.statSync(path).mtimeMs > LEFT_AFTER_MS;
-    if (name.startsWith(".gone-") || (name.startsWith(".new-") && isOld())) {
-      fs.rmSync(path, { recursive: true, force: true });
-    }
   }
 }

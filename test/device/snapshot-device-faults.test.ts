@@ -54,7 +54,10 @@ async function open(
   });
   const meter = new Meter();
   const api = createEbsApi({ endpointUrl: endpoint.url, region: "us-east-1", meter, ...options });
-  const cache = createBlockCache({ bytes: 24 * MIB, throttles: () => meter.throttles() });
+  const cache = createBlockCache({
+    bytes: 24 * MIB,
+    throttles: () => meter.throttles("GetSnapshotBlock"),
+  });
   const snapshotId = endpoint.createSynthetic(spec);
   const device = await openSnapshotDevice({ api, cache, snapshotId });
   closers.push(

@@ -221,7 +221,8 @@ test.each([
   ],
   ["no token", { Blocks: [{ BlockIndex: 1 }], VolumeSize: 1 }, /no BlockToken/],
   ["no size", { Blocks: [] }, /VolumeSize/],
-  ["not an object", [1], /VolumeSize/],
+  ["not an object", [1], /Blocks is missing/],
+  ["under another name", { blocks: [entry(1)], VolumeSize: 1 }, /Blocks is missing/],
 ])("a list that is %s is refused", async (_name, answer, advice) => {
   const { api, stub } = await serve({}, json(answer));
   const error = await failure(api.listSnapshotBlocks(SNAPSHOT));
@@ -269,6 +270,30 @@ test("a whole list in the order of writing is put in order, each block with its 
 function entry(index: number): object {
   return { BlockIndex: index, BlockToken: "AA==" };
 }
+
+test("an empty list is one, also where it is null; changed blocks that are missing are not none", async () => {
+  const answers = [
+    { Blocks: [], VolumeSize: 1 },
+    { Blocks: null, VolumeSize: 1 },
+  ];
+  const other = json({ Blocks: [entry(1)], VolumeSize: 1 });
+  const { api } = await serve({}, ...answers.map((answer) => json(answer)), other);
+  for (const _ of answers) {
+    expect((await api.listSnapshotBlocks(SNAPSHOT)).blockIndexes).toHaveLength(0);
+  }
+  const error = await failure(api.listChangedBlocks("snap-1", SNAPSHOT));
+  expect(error.message).toMatch(/ChangedBlocks is missing/);
+});
+
+test("throttling in any words slows down, and each request is counted once", async () => {
+  const throttled = exception("SlowDown", 503);
+  const many = exception("TooManyRequestsException", 429);
+  const { api, stub, meter } = await serve({}, block(DATA), throttled, many, block(DATA));
+  await api.getSnapshotBlock(SNAPSHOT, 1, "AAAB", shared());
+  await api.getSnapshotBlock(SNAPSHOT, 2, "AAAB", shared());
+  expect(meter.read()).toMatchObject({ requests: 4, throttles: 2 });
+  expect(stub.requests).toHaveLength(4);
+});
 
 test("changed blocks keep each side's token", async () => {
   const { api, stub } = await serve(

@@ -11,6 +11,7 @@ import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
 import type { EbsApi } from "../../src/ebs/api.js";
+import { BlockConnection } from "../../src/ebs/block-connection.js";
 import { createEbsApi } from "../../src/ebs/create.js";
 import { NotPlain, readChunkedBody, readResponseHead } from "../../src/ebs/response-head.js";
 
@@ -134,6 +135,49 @@ test("bytes after an answer do not become part of the next", async () => {
     pieces: request === 1 ? [whole, Buffer.from("HTTP/1.1 200 OK\r\nstray")] : [whole],
   }));
   for (let i = 0; i < 3; i += 1) await get(api);
+});
+
+test("a connection whose answer came before the request was all sent is not used again", async () => {
+  const sockets: Socket[] = [];
+  const server = createTcp((socket) => {
+    sockets.push(socket);
+    socket.on("error", () => {});
+    socket.once("data", () => {
+      socket.pause();
+      socket.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno");
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(() => {
+    for (const socket of sockets) socket.destroy();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  const { port } = server.address() as AddressInfo;
+  let idle = 0;
+  const origin = { secure: false, host: "127.0.0.1", port };
+  const [answer] = await new Promise<unknown[]>((resolve) => {
+    let said: unknown;
+    const connection = new BlockConnection(
+      origin,
+      () => {
+        idle += 1;
+      },
+      () => resolve([said]),
+    );
+    connection.send({
+      head: "PUT /x HTTP/1.1\r\n\r\n",
+      // More than the kernel takes for a reader that does not read.
+      body: Buffer.alloc(64 * 1024 * 1024),
+      target: undefined,
+      progress: () => true,
+      end: (error, given) => {
+        said = given ?? error;
+        setImmediate(() => idle > 0 && connection.close());
+      },
+    });
+  });
+  expect(answer).toMatchObject({ status: 400 });
+  expect(idle).toBe(0);
 });
 
 test("over TLS it is the same", async () => {

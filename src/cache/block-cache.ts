@@ -1,42 +1,26 @@
 /**
  * The block cache: one memory budget, one fetch queue, for all snapshots of a mount. Whoever wants a
- * block gets its slot pinned, or learns that it is a hole; if it has to be fetched, all who want it
- * wait for one fetch. A reader that gives up leaves the fetch to the others; when nobody is left, it
- * is stopped. A failed fetch is told to those who wait, and for an instant to those who ask right
- * after: the kernel repeats a failed readahead as a read, and whoever reads would wait for all the
- * retries twice.
+ * block gets its slot pinned, or learns that it is a hole; what is not here is fetched (block-fetcher.ts).
  *
  * No deadlock, however few the slots: a fetch that waits for a slot holds none, a fetched slot is
  * pinned for its waiters and released as soon as they have copied it, and views that hold pins for
  * long may take up at most half of the slots (`lend`).
  */
 import { randomUUID } from "node:crypto";
-import { setMaxListeners } from "node:events";
 import { BroadcastChannel } from "node:worker_threads";
-import { LRUCache } from "lru-cache";
-import { errnoOf, Failure } from "../common/failure.js";
 import { BLOCK_SIZE, MIB } from "../common/sizes.js";
-import { FetchQueue, type Ticket } from "./fetch-queue.js";
-import { keyOf, SlotPool } from "./slot-pool.js";
+import { interrupted } from "./block-fetch.js";
+import { BlockFetcher, type BlockSource } from "./block-fetcher.js";
+import { FetchQueue } from "./fetch-queue.js";
+import { SlotPool } from "./slot-pool.js";
 import { HOLE, MISS } from "./slot-table.js";
-
-/** Where the blocks of one device come from. */
-export interface BlockSource {
-  /** From `BlockCache.addDevice`. */
-  readonly device: number;
-  /** What is known without asking anyone. */
-  peek(block: number): "data" | "hole" | undefined;
-  isWritten(block: number): Promise<boolean>;
-  /** Fills `target`, verified; must touch it no more once it has settled. */
-  load(block: number, target: Uint8Array, signal: AbortSignal): Promise<void>;
-}
 
 export interface BlockCacheOptions {
   /** Memory for blocks; 256 MiB unless told. Rounded to blocks, at least SMALLEST_CACHE. */
   readonly bytes?: number;
   /** Fetches at a time; 64 unless told. */
   readonly concurrency?: number;
-  /** Longest wait for a free slot, ms; 60 s unless told. */
+  /** Longest wait for a block, in line and under way, ms; 60 s unless told. */
   readonly ioTimeoutMs?: number;
   /** Throttled requests so far (Meter.throttles), to slow down by. */
   readonly throttles?: () => number;
@@ -62,47 +46,16 @@ const DEFAULT_CACHE_BYTES = 256 * MIB;
 /** A read of 1 MiB can span three blocks; half of the slots may be lent. */
 const SMALLEST_CACHE = 8;
 
-/** How long a fetch that readers waited for in vain is not tried again, ms; and of how many blocks. */
-const FAILURE_ECHO_MS = 500;
-const FAILURES_KEPT = 256;
-
-interface Waiter {
-  readonly resolve: (slot: number) => void;
-  readonly reject: (error: unknown) => void;
-  /** What it waits for; settled once that knows it no more. */
-  fetch: Fetch;
-}
-
-/** One block on its way. */
-class Fetch {
-  readonly waiters = new Set<Waiter>();
-  readonly stop = new AbortController();
-  ticket: Ticket | undefined;
-  /** Wanted though nobody waits: readahead. */
-  ahead: boolean;
-
-  constructor(ahead: boolean) {
-    this.ahead = ahead;
-  }
-}
-
 export class BlockCache {
   readonly pool: SlotPool;
   readonly queue: FetchQueue;
-  readonly #ioTimeoutMs: number;
-  readonly #fetches = new Map<number, Fetch>();
-  /** Of fetches that have just failed after all their retries: key → error. */
-  readonly #failures = new LRUCache<number, Failure>({
-    max: FAILURES_KEPT,
-    ttl: FAILURE_ECHO_MS,
-  });
+  readonly #fetcher: BlockFetcher;
   readonly #listeners = new Set<() => void>();
   #channel: BroadcastChannel | undefined;
   #devices = 0;
   #lent = 0;
   #hits = 0;
   #misses = 0;
-  #fetched = 0;
 
   constructor(options: BlockCacheOptions = {}) {
     const bytes = options.bytes ?? DEFAULT_CACHE_BYTES;
@@ -111,7 +64,7 @@ export class BlockCache {
       concurrency: options.concurrency ?? 64,
       ...(options.throttles && { throttles: options.throttles }),
     });
-    this.#ioTimeoutMs = options.ioTimeoutMs ?? 60_000;
+    this.#fetcher = new BlockFetcher(this.pool, this.queue, options.ioTimeoutMs ?? 60_000);
   }
 
   /** A number for a new device; 1 and up, never given twice. */
@@ -143,7 +96,7 @@ export class BlockCache {
 
   /**
    * The block's slot, pinned until `unpin`, or HOLE; call after tryPin has missed.
-   * @throws what the source throws; Failure EINTR on abort, ENOMEM where no slot came free in time.
+   * @throws as BlockFetcher.pin.
    */
   pin(source: BlockSource, block: number, signal?: AbortSignal): Promise<number> {
     if (signal?.aborted) return Promise.reject(interrupted());
@@ -151,35 +104,7 @@ export class BlockCache {
     const known = this.pool.pin(source.device, block);
     if (known !== MISS) return Promise.resolve(known);
     this.#misses += 1;
-    // A read of many blocks waits for all of them with one signal, which Node would warn about.
-    if (signal !== undefined) setMaxListeners(0, signal);
-    const key = keyOf(source.device, block);
-    const failure = this.#failures.get(key);
-    if (failure !== undefined) return Promise.reject(failure);
-    const fetch = this.#fetches.get(key) ?? this.#start(key, source, block, false);
-    if (fetch.ticket !== undefined) this.queue.promote(fetch.ticket);
-    return new Promise((resolve, reject) => {
-      const giveUp = () => {
-        const { fetch } = waiter;
-        if (!fetch.waiters.delete(waiter)) return;
-        reject(interrupted());
-        if (fetch.waiters.size === 0 && !fetch.ahead) this.#abandon(key, fetch);
-      };
-      const end = () => signal?.removeEventListener("abort", giveUp);
-      const waiter: Waiter = {
-        resolve: (slot) => {
-          end();
-          resolve(slot);
-        },
-        reject: (error) => {
-          end();
-          reject(error);
-        },
-        fetch,
-      };
-      fetch.waiters.add(waiter);
-      signal?.addEventListener("abort", giveUp, { once: true });
-    });
+    return this.#fetcher.pin(source, block, signal);
   }
 
   unpin(slot: number): void {
@@ -201,20 +126,13 @@ export class BlockCache {
   prefetch(source: BlockSource, block: number): void {
     const { device } = source;
     if (this.pool.table.find(device, block) !== MISS) return;
-    if (source.peek(block) === "hole") {
-      this.pool.table.rememberHole(device, block);
-      return;
-    }
-    const key = keyOf(device, block);
-    if (!this.#fetches.has(key)) this.#start(key, source, block, true);
+    if (source.peek(block) === "hole") this.pool.table.rememberHole(device, block);
+    else this.#fetcher.prefetch(source, block);
   }
 
   /** Drops a prefetch that has not started and that nobody waits for. */
   cancelPrefetch(source: BlockSource, block: number): void {
-    const key = keyOf(source.device, block);
-    const fetch = this.#fetches.get(key);
-    if (fetch === undefined || fetch.waiters.size > 0) return;
-    if (fetch.ticket === undefined || this.queue.cancel(fetch.ticket)) this.#abandon(key, fetch);
+    this.#fetcher.cancelPrefetch(source, block);
   }
 
   /** True where the block was read ahead and has been read since, by any thread. */
@@ -245,6 +163,7 @@ export class BlockCache {
 
   /** After the devices were closed. */
   close(): void {
+    this.#fetcher.close();
     this.#channel?.close();
   }
 
@@ -256,7 +175,7 @@ export class BlockCache {
       hits: this.#hits + directHits,
       directHits,
       misses: this.#misses,
-      fetched: this.#fetched,
+      fetched: this.#fetcher.fetched,
       wasted: this.pool.wasted,
       fetchesRunning: this.queue.running,
       fetchesWaiting: this.queue.waiting,
@@ -266,112 +185,6 @@ export class BlockCache {
 
   /** Stops all fetches of a device; those who wait get EINTR. */
   removeDevice(device: number): void {
-    for (const [key, fetch] of this.#fetches) {
-      if (Math.floor(key / 2 ** 27) === device) {
-        this.#abandon(key, fetch);
-        settleAll(fetch, (waiter) => waiter.reject(interrupted()));
-      }
-    }
+    this.#fetcher.removeDevice(device);
   }
-
-  #start(key: number, source: BlockSource, block: number, ahead: boolean): Fetch {
-    const fetch = new Fetch(ahead);
-    this.#fetches.set(key, fetch);
-    this.#run(fetch, source, block).then(
-      (slot) => this.#finish(key, fetch, source, block, slot),
-      (error: unknown) => {
-        this.#forget(key, fetch);
-        if (fetch.waiters.size > 0 && isExhausted(error)) this.#failures.set(key, error);
-        settleAll(fetch, (waiter) => waiter.reject(error));
-      },
-    );
-    return fetch;
-  }
-
-  /** @returns an owned slot that holds the block, or HOLE, or MISS for readahead without room. */
-  async #run(fetch: Fetch, source: BlockSource, block: number): Promise<number> {
-    const { signal } = fetch.stop;
-    if (source.peek(block) !== "data" && !(await source.isWritten(block))) return HOLE;
-    if (signal.aborted) throw interrupted();
-    const ticket = this.queue.enter(fetch.waiters.size > 0 || !fetch.ahead);
-    fetch.ticket = ticket;
-    if (!(await ticket.started)) throw interrupted();
-    try {
-      const slot = await this.#takeSlot(fetch);
-      if (slot === MISS) return MISS;
-      try {
-        if (signal.aborted) throw interrupted();
-        await source.load(block, this.pool.table.bytes(slot), signal);
-        if (signal.aborted) throw interrupted();
-        this.#fetched += 1;
-        return slot;
-      } catch (error) {
-        this.pool.giveBack(slot);
-        throw error;
-      }
-    } finally {
-      this.queue.leave(ticket);
-    }
-  }
-
-  /** Readahead does not wait for room: it is dropped, unless someone came to wait for it. */
-  async #takeSlot(fetch: Fetch): Promise<number> {
-    const slot = this.pool.take();
-    if (slot !== MISS || fetch.waiters.size === 0) return slot;
-    return await this.pool.takeSoon(this.#ioTimeoutMs);
-  }
-
-  #finish(key: number, fetch: Fetch, source: BlockSource, block: number, slot: number): void {
-    const { device } = source;
-    if (this.#fetches.get(key) !== fetch) {
-      // Abandoned at the last moment; another fetch may have published the block since.
-      if (slot >= 0) this.pool.giveBack(slot);
-      return;
-    }
-    this.#fetches.delete(key);
-    if (slot === MISS) {
-      // Dropped for want of room just when someone came to wait for it.
-      if (fetch.waiters.size > 0) this.#handOver(fetch, this.#start(key, source, block, false));
-      return;
-    }
-    const waiting = fetch.waiters.size;
-    if (slot === HOLE) this.pool.table.rememberHole(device, block);
-    else this.pool.publish(slot, device, block, waiting, waiting === 0);
-    settleAll(fetch, (waiter) => waiter.resolve(slot));
-  }
-
-  #handOver(from: Fetch, to: Fetch): void {
-    for (const waiter of from.waiters) {
-      waiter.fetch = to;
-      to.waiters.add(waiter);
-    }
-    from.waiters.clear();
-  }
-
-  /** From now on the block is fetched anew for whoever asks. */
-  #abandon(key: number, fetch: Fetch): void {
-    this.#forget(key, fetch);
-    fetch.stop.abort();
-    if (fetch.ticket !== undefined) this.queue.cancel(fetch.ticket);
-  }
-
-  #forget(key: number, fetch: Fetch): void {
-    if (this.#fetches.get(key) === fetch) this.#fetches.delete(key);
-  }
-}
-
-function settleAll(fetch: Fetch, settle: (waiter: Waiter) => void): void {
-  const waiters = [...fetch.waiters];
-  fetch.waiters.clear();
-  for (const waiter of waiters) settle(waiter);
-}
-
-/** It was tried for as long as it may be. */
-function isExhausted(error: unknown): error is Failure {
-  const errno = errnoOf(error);
-  return error instanceof Failure && (errno === "ETIMEDOUT" || errno === "EIO");
-}
-
-function interrupted(): Failure {
-  return new Failure("EINTR", "The read was interrupted.");
 }

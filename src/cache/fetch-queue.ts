@@ -90,18 +90,18 @@ export class FetchQueue {
     return true;
   }
 
-  leave(ticket: Ticket): void {
+  leave(ticket: Ticket, went: "well" | "badly"): void {
     if (ticket.state !== "running") return;
     ticket.state = "over";
     this.#running -= 1;
-    this.#adapt();
+    this.#adapt(went);
     this.#startNext();
   }
 
-  #adapt(): void {
+  #adapt(went: "well" | "badly"): void {
     const throttles = this.#throttles();
     if (throttles === this.#throttlesSeen) {
-      this.#limit = Math.min(this.#most, this.#limit + 1 / this.#limit);
+      if (went === "well") this.#limit = Math.min(this.#most, this.#limit + 1 / this.#limit);
       return;
     }
     this.#throttlesSeen = throttles;

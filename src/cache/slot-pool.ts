@@ -60,6 +60,11 @@ export class SlotPool {
     if (this.#waiters.length > 0) this.#serve();
   }
 
+  /** Someone waits in takeSoon. */
+  get hasWaiters(): boolean {
+    return this.#waiters.length > 0;
+  }
+
   /** A slot to fill, or MISS where none can be had now. */
   take(): number {
     const free = this.#free.pop();

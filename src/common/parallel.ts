@@ -41,3 +41,10 @@ export async function runParallel<T>(
     await source.return(undefined);
   }
 }
+
+/** Waits for all, also after a failure: then none of them holds or writes anything any more. */
+export async function allOrFirstError(promises: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) {
+    if (result.status === "rejected") throw result.reason;
+  }
+}

@@ -25,18 +25,18 @@ export class GrownDevice implements BlockDevice {
     this.#below = below;
   }
 
-  async read(offset: number, target: Uint8Array): Promise<void> {
+  async read(offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void> {
     const inside = this.#inside(offset, target.length);
-    if (inside > 0) await this.#below.read(offset, target.subarray(0, inside));
+    if (inside > 0) await this.#below.read(offset, target.subarray(0, inside), signal);
     target.fill(0, inside);
   }
 
-  async view(offset: number, length: number): Promise<View> {
+  async view(offset: number, length: number, signal?: AbortSignal): Promise<View> {
     const inside = this.#inside(offset, length);
     const zeros = zeroView(length - inside);
     if (inside === 0) return zeros;
-    if (inside === length) return this.#below.view(offset, length);
-    const lent = await this.#below.view(offset, inside);
+    if (inside === length) return this.#below.view(offset, length, signal);
+    const lent = await this.#below.view(offset, inside, signal);
     return { parts: [...lent.parts, ...zeros.parts], release: () => lent.release() };
   }
 

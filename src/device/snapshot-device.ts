@@ -11,6 +11,7 @@ import {
 import { Readahead } from "../cache/readahead.js";
 import { HOLE, MISS, zeroBlock } from "../cache/slot-table.js";
 import { Failure } from "../common/failure.js";
+import { allOrFirstError } from "../common/parallel.js";
 import { BLOCK_SIZE, GIB, MIB } from "../common/sizes.js";
 import type { EbsApi } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
@@ -209,12 +210,5 @@ export class SnapshotDevice implements BlockDevice {
     if (!(offset >= 0) || !(length >= 0) || offset + length > this.size) {
       throw new Failure("EINVAL", "The range is not inside the volume.");
     }
-  }
-}
-
-/** Waits for all, also after a failure: then none of them holds or writes anything any more. */
-async function allOrFirstError(promises: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(promises)) {
-    if (result.status === "rejected") throw result.reason;
   }
 }

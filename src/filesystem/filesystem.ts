@@ -70,9 +70,10 @@ export interface FileSystem {
   open(inode: number, writable: boolean, sync: boolean): OpenFile;
   /**
    * Fewer bytes than `length` only at the end of the file. A driver whose caller gave up (a signal)
-   * answers EINTR itself and releases the view when it comes: what was fetched stays in the cache.
+   * answers EINTR itself, and releases the view if it comes all the same.
+   * @param signal nobody waits any more: what is fetched for this read alone is stopped.
    */
-  read(handle: number, offset: number, length: number): Promise<View>;
+  read(handle: number, offset: number, length: number, signal?: AbortSignal): Promise<View>;
   /**
    * Writes all of `data`, which must not change until it settles, or throws.
    * @throws Failure EBADF where the handle is not open for writing, EROFS, ENOSPC, EFBIG past the end.

@@ -190,10 +190,10 @@ class ImageDirectory implements FileSystem {
     return { handle, keepCache: true };
   }
 
-  read(handle: number, offset: number, length: number): Promise<View> {
+  read(handle: number, offset: number, length: number, signal?: AbortSignal): Promise<View> {
     const { device } = this.#handle(handle).node;
     const available = Math.min(length, device.size - offset);
-    return available <= 0 ? Promise.resolve(EMPTY_VIEW) : device.view(offset, available);
+    return available <= 0 ? Promise.resolve(EMPTY_VIEW) : device.view(offset, available, signal);
   }
 
   async write(handle: number, offset: number, data: Uint8Array): Promise<void> {

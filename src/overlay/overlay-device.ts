@@ -8,6 +8,7 @@
  * write that had returned before it began.
  */
 import { Failure } from "../common/failure.js";
+import { allOrFirstError } from "../common/parallel.js";
 import { BLOCK_SIZE, SECTOR_SIZE } from "../common/sizes.js";
 import type { BlockDevice, Extent, View, WritableBlockDevice } from "../device/block-device.js";
 import { GrownDevice } from "../device/grown-device.js";
@@ -117,33 +118,27 @@ export class OverlayDevice implements WritableBlockDevice {
     return new OverlayDevice(folder, base, options);
   }
 
-  async read(offset: number, target: Uint8Array): Promise<void> {
+  async read(offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void> {
     const end = this.#checkRange(offset, target.length);
     const spans = baseSpans(this.#map, offset, end);
-    if (spans.length === 1) {
-      const [from, to] = spans[0]!;
-      await this.base.read(from, target.subarray(from - offset, to - offset));
-    } else if (spans.length > 1) {
-      await Promise.all(
-        spans.map(([from, to]) =>
-          this.base.read(from, target.subarray(from - offset, to - offset)),
-        ),
-      );
-    }
+    const fill = ([from, to]: [number, number]) =>
+      this.base.read(from, target.subarray(from - offset, to - offset), signal);
+    if (spans.length === 1) await fill(spans[0]!);
+    else if (spans.length > 1) await allOrFirstError(spans.map(fill));
     this.applyDirty(offset, target);
   }
 
-  async view(offset: number, length: number): Promise<View> {
+  async view(offset: number, length: number, signal?: AbortSignal): Promise<View> {
     const end = this.#checkRange(offset, length);
     const first = Math.floor(offset / SECTOR_SIZE);
     const last = Math.ceil(end / SECTOR_SIZE);
     if (length > 0 && this.#map.runEnd(first, last) === last) {
       const state = this.#map.stateAt(first);
-      if (state === CLEAN) return this.base.view(offset, length);
+      if (state === CLEAN) return this.base.view(offset, length, signal);
       if (state === ZERO) return zeroView(length);
     }
     const bytes = Buffer.allocUnsafeSlow(length);
-    await this.read(offset, bytes);
+    await this.read(offset, bytes, signal);
     return { parts: [bytes], release: () => {} };
   }
 

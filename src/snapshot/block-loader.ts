@@ -3,7 +3,7 @@
  * bytes from the service. A token that the service refuses, because it has expired or the listing
  * was made anew, is listed again and the fetch tried once more.
  */
-import type { BlockSource } from "../cache/block-cache.js";
+import type { BlockSource } from "../cache/block-fetcher.js";
 import { Failure } from "../common/failure.js";
 import type { EbsApi } from "../ebs/api.js";
 import { isInvalidBlockToken } from "../ebs/errors.js";
@@ -32,6 +32,10 @@ export class BlockLoader implements BlockSource {
 
   async isWritten(block: number): Promise<boolean> {
     return (await this.#index.lookup(block)) !== undefined;
+  }
+
+  describe(block: number): string {
+    return `block ${block} of ${this.#snapshotId}`;
   }
 
   async load(block: number, target: Uint8Array, signal: AbortSignal): Promise<void> {

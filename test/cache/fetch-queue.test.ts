@@ -15,7 +15,8 @@ test("urgent fetches go first, and never more run than may", async () => {
   queue.promote(tickets[3] as Ticket);
   expect(queue.cancel(tickets[2] as Ticket)).toBe(true);
   expect(queue.cancel(tickets[0] as Ticket)).toBe(false);
-  for (const ticket of [tickets[0], tickets[1], urgent, tickets[3]]) queue.leave(ticket as Ticket);
+  for (const ticket of [tickets[0], tickets[1], urgent, tickets[3]])
+    queue.leave(ticket as Ticket, "well");
   await Promise.resolve();
   await Promise.resolve();
   expect(order.sort()).toEqual(["a", "b", "c cancelled", "d", "e"]);
@@ -27,7 +28,7 @@ test("an urgent fetch overtakes those ahead of it", async () => {
   const running = queue.enter(false);
   const ahead = queue.enter(false);
   const urgent = queue.enter(true);
-  queue.leave(running);
+  queue.leave(running, "well");
   expect([urgent.state, ahead.state]).toEqual(["running", "waiting"]);
 });
 
@@ -45,7 +46,7 @@ test("whatever the operations: the limit holds, all get their turn", () => {
           const ticket = tickets[n % Math.max(1, tickets.length)];
           if (step === "enter" || step === "urgent") tickets.push(queue.enter(step === "urgent"));
           else if (ticket === undefined) continue;
-          else if (step === "leave") queue.leave(ticket);
+          else if (step === "leave") queue.leave(ticket, "well");
           else if (step === "cancel") queue.cancel(ticket);
           else queue.promote(ticket);
           const running = tickets.filter((t) => t.state === "running").length;
@@ -62,7 +63,7 @@ test("throttling cuts the limit once a burst, success brings it back", () => {
   let throttles = 0;
   let now = 0;
   const queue = new FetchQueue({ concurrency: 64, throttles: () => throttles, now: () => now });
-  const one = () => queue.leave(queue.enter(true));
+  const one = (went: "well" | "badly" = "well") => queue.leave(queue.enter(true), went);
   throttles += 10;
   one();
   expect(queue.limit).toBe(44);
@@ -72,6 +73,8 @@ test("throttling cuts the limit once a burst, success brings it back", () => {
   now += 1_000;
   throttles += 1;
   one();
+  expect(queue.limit).toBe(31);
+  for (let i = 0; i < 1000; i += 1) one("badly");
   expect(queue.limit).toBe(31);
   for (let i = 0; i < 40 * 64; i += 1) one();
   expect(queue.limit).toBe(64);

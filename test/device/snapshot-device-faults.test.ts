@@ -46,7 +46,7 @@ async function open(
   faults: FaultRule[] = [],
   options: Partial<CreateOptions> & { blockTokenLifeMs?: number } = {},
 ): Promise<Stack> {
-  const { blockTokenLifeMs } = options;
+  const { blockTokenLifeMs, ioTimeoutMs, concurrency } = options;
   endpoint = await startEndpoint({
     store: folder,
     faults,
@@ -56,6 +56,8 @@ async function open(
   const api = createEbsApi({ endpointUrl: endpoint.url, region: "us-east-1", meter, ...options });
   const cache = createBlockCache({
     bytes: 24 * MIB,
+    ...(ioTimeoutMs !== undefined && { ioTimeoutMs }),
+    ...(concurrency !== undefined && { concurrency }),
     throttles: () => meter.throttles("GetSnapshotBlock"),
   });
   const snapshotId = endpoint.createSynthetic(spec);
@@ -131,6 +133,38 @@ test.each([
     ioTimeoutMs: 1_500,
   });
   await expect(sumOf(device, LENGTH)).rejects.toMatchObject({ errno });
+});
+
+test("readers in line behind fetches that hang wait for --io-timeout, not for each of them", async () => {
+  const hang: FaultRule = { action: "hang", operations: ["GetSnapshotBlock"] };
+  const { device } = await open(SPEC, [hang], { ioTimeoutMs: 1_500, concurrency: 1 });
+  const start = performance.now();
+  const reads = Array.from({ length: 12 }, (_, i) =>
+    device.read(i * 7 * MIB, Buffer.alloc(4096)).then(
+      () => undefined,
+      (error: unknown) => error,
+    ),
+  );
+  // Of what is a hole there is nothing to wait for.
+  const failed = (await Promise.all(reads)).filter((error) => error !== undefined);
+  expect(failed.length).toBeGreaterThan(3);
+  for (const error of failed) expect(error).toMatchObject({ errno: "ETIMEDOUT" });
+  expect(performance.now() - start).toBeLessThan(2 * 1_500);
+});
+
+test("what only readers that gave up wanted is not fetched any more", async () => {
+  const hang: FaultRule = { action: "hang", operations: ["GetSnapshotBlock"] };
+  const { device } = await open(SPEC, [hang], { concurrency: 2 });
+  const stop = new AbortController();
+  const reads = Array.from({ length: 12 }, (_, i) =>
+    device.view(i * 7 * MIB, 4096, stop.signal).catch((error: unknown) => error),
+  );
+  await expect.poll(() => device.cache.statistics().fetchesRunning).toBe(2);
+  stop.abort();
+  await Promise.all(reads);
+  await expect
+    .poll(() => device.cache.statistics())
+    .toMatchObject({ fetchesRunning: 0, fetchesWaiting: 0 });
 });
 
 test("tokens that expire all the time are listed again", async () => {

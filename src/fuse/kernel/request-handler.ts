@@ -46,8 +46,11 @@ export class RequestHandler {
   readonly #reply: ReplyWriter;
   readonly #slots: WriteSlots;
   readonly #log: AnswerLog;
-  /** Reads and seeks under way, by `unique`; the kernel bounds them (max_background, its readers). */
-  readonly #interruptible = new Set<number>();
+  /**
+   * Reads and seeks under way, by `unique`, and what stops them; the kernel bounds them
+   * (max_background, its readers).
+   */
+  readonly #interruptible = new Map<number, AbortController | undefined>();
   #changing = 0;
   #onSettled: (() => void) | undefined;
 
@@ -160,9 +163,10 @@ export class RequestHandler {
     const handle = number64(words, WORD.HANDLE);
     const offset = number64(words, WORD.OFFSET);
     const length = words[WORD.SIZE]!;
-    this.#interruptible.add(unique);
+    const stop = new AbortController();
+    this.#interruptible.set(unique, stop);
     try {
-      this.#files.read(handle, offset, length).then(
+      this.#files.read(handle, offset, length, stop.signal).then(
         (view) => {
           if (this.#interruptible.delete(unique)) this.#reply.data(unique, view.parts);
           view.release();
@@ -187,7 +191,7 @@ export class RequestHandler {
       this.#reply.error(unique, "EINVAL");
       return;
     }
-    this.#interruptible.add(unique);
+    this.#interruptible.set(unique, undefined);
     const seek = async () =>
       await this.#files.seek(handle, offset, whence === SEEK_DATA ? "data" : "hole");
     seek().then(
@@ -205,7 +209,10 @@ export class RequestHandler {
   #interrupt(unique: number): void {
     if (!this.#interruptible.has(unique)) return;
     setTimeout(() => {
-      if (this.#interruptible.delete(unique)) this.#reply.error(unique, "EINTR");
+      const stop = this.#interruptible.get(unique);
+      if (!this.#interruptible.delete(unique)) return;
+      this.#reply.error(unique, "EINTR");
+      stop?.abort();
     }, INTERRUPT_GRACE_MS);
   }
 

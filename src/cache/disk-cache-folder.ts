@@ -4,7 +4,17 @@
  * believed. Two files of a fixed size limit hold the blocks (disk-cache-store.ts); beside them one empty
  * file a snapshot says which snapshots were mounted last, as candidates for lineage.
  */
-import { readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  futimesSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { join, resolve } from "node:path";
 import { Failure } from "../common/failure.js";
 import { makeFolder } from "../common/make-folder.js";
@@ -77,12 +87,12 @@ export function rememberSnapshot(
   const own = `${namespace}.${snapshotId}`;
   try {
     makeFolder(path, 0o700);
-    writeFileSync(join(path, own), "", { mode: 0o600 });
-    utimesSync(join(path, own), new Date(), new Date());
+    if (lstatSync(path).isDirectory()) touch(join(path, own));
   } catch {
     // A folder that takes nothing may still have something.
   }
   try {
+    if (!lstatSync(path).isDirectory()) return [];
     const all = readdirSync(path)
       .filter((name) => RECENT_NAME.test(name))
       .map((name) => ({ name, usedAt: usedAt(join(path, name)) }))
@@ -97,8 +107,19 @@ export function rememberSnapshot(
   }
 }
 
+/** Makes an empty file, or makes it look new; what else may stand there is left as it is. */
+function touch(path: string): void {
+  const { O_WRONLY, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
+  const fd = openSync(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+  try {
+    if (fstatSync(fd).isFile()) futimesSync(fd, new Date(), new Date());
+  } finally {
+    closeSync(fd);
+  }
+}
+
 function usedAt(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return lstatSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 }
 
 function notAFolder(path: string): Failure {

@@ -3,10 +3,13 @@
  * hold. ListChangedBlocks tells it, by range, and is asked only when a block of the other snapshot
  * is there to be had. A block is unchanged only where a page covers it and does not list it: up to
  * the page's last block, or to the end where the list ended; anything less, and any failure, is "not
- * known", and the block is fetched. Calls, their time and what is remembered are bounded.
+ * known", and the block is fetched. A service that is slow or out of reach is asked again after a
+ * rest; one that says no is not. Calls, their time and what is remembered are bounded.
  */
+import { errnoOf } from "../common/failure.js";
 import { BLOCKS_PER_GIB } from "../common/sizes.js";
-import type { EbsApi } from "../ebs/api.js";
+import type { ChangedBlockPage, EbsApi } from "../ebs/api.js";
+import { isInvalidPageToken } from "../ebs/errors.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 
 /** Changed blocks asked for in one call, the service's most. */
@@ -20,6 +23,8 @@ const MOST_CALLS = 1_000;
 const CALL_LIMIT_MS = 5_000;
 /** Pages remembered, 40 KB each at most. */
 const PAGES = 64;
+/** After a call that came to nothing, ms. */
+const REST_MS = 30_000;
 
 interface Page {
   /** Block indexes, [start, end). */
@@ -32,34 +37,46 @@ export class LineageDifference {
   readonly other: SnapshotId;
   readonly #api: Pick<EbsApi, "listChangedBlocks">;
   readonly #snapshotId: SnapshotId;
+  readonly #volumeSizeGiB: number;
   readonly #onRefused: () => void;
   /** Latest first. */
   readonly #pages: Page[] = [];
   readonly #listings = new Map<number, Promise<void>>();
   #calls = 0;
   #isOff = false;
+  #restsUntil = Number.NEGATIVE_INFINITY;
 
-  /** @param onRefused the credentials may not compare snapshots at all. */
+  /**
+   * @param volumeSizeGiB of the mounted snapshot.
+   * @param onRefused the credentials may not compare snapshots at all.
+   */
   constructor(
     api: Pick<EbsApi, "listChangedBlocks">,
     other: SnapshotId,
     snapshotId: SnapshotId,
+    volumeSizeGiB: number,
     onRefused: () => void,
   ) {
     this.#api = api;
     this.other = other;
     this.#snapshotId = snapshotId;
+    this.#volumeSizeGiB = volumeSizeGiB;
     this.#onRefused = onRefused;
   }
 
-  /** The snapshots are of different lineages, or cannot be compared. */
-  get isOff(): boolean {
-    return this.#isOff;
+  /** False where the snapshots cannot be compared, or not just now. */
+  get isUsable(): boolean {
+    return !this.#isOff && performance.now() >= this.#restsUntil;
+  }
+
+  /** The snapshots are of one lineage. */
+  get isProven(): boolean {
+    return this.#pages.length > 0;
   }
 
   /** True only where the service has said so. Never rejects. */
   async isUnchanged(block: number): Promise<boolean> {
-    if (this.#isOff) return false;
+    if (!this.isUsable) return false;
     const known = this.#find(block);
     if (known !== undefined) return !includes(known.changed, block);
     const start = block - (block % ALIGNMENT);
@@ -74,7 +91,7 @@ export class LineageDifference {
     return page !== undefined && !includes(page.changed, block);
   }
 
-  stop(): void {
+  #stop(): void {
     this.#isOff = true;
     this.#pages.length = 0;
   }
@@ -86,12 +103,12 @@ export class LineageDifference {
     try {
       for (let call = 0; call < LONGEST_CHAIN && this.#calls < MOST_CALLS; call += 1) {
         this.#calls += 1;
-        const answer = await this.#api.listChangedBlocks(this.other, this.#snapshotId, {
-          startingBlockIndex: from,
-          maxResults: PAGE,
-          signal,
-          ...(pageToken !== undefined && { pageToken }),
-        });
+        const answer = await this.#page(from, pageToken, signal);
+        if (answer.volumeSizeGiB !== this.#volumeSizeGiB) {
+          // Whatever was answered, it was not this question.
+          this.#stop();
+          return;
+        }
         const changed = answer.blockIndexes;
         const last = changed.at(-1);
         const ended = answer.nextToken === undefined;
@@ -102,8 +119,31 @@ export class LineageDifference {
         pageToken = answer.nextToken;
       }
     } catch (error) {
-      this.stop();
-      if ((error as { errno?: unknown }).errno === "EACCES") this.#onRefused();
+      const errno = errnoOf(error);
+      if (errno === "ETIMEDOUT" || errno === "EINTR") {
+        this.#restsUntil = performance.now() + REST_MS;
+        return;
+      }
+      this.#stop();
+      if (errno === "EACCES") this.#onRefused();
+    }
+  }
+
+  /** A page token that is no longer good is done without. */
+  async #page(
+    from: number,
+    pageToken: string | undefined,
+    signal: AbortSignal,
+  ): Promise<ChangedBlockPage> {
+    const options = { startingBlockIndex: from, maxResults: PAGE, signal };
+    const list = (more: { pageToken?: string }) =>
+      this.#api.listChangedBlocks(this.other, this.#snapshotId, { ...options, ...more });
+    if (pageToken === undefined) return await list({});
+    try {
+      return await list({ pageToken });
+    } catch (error) {
+      if (!isInvalidPageToken(error)) throw error;
+      return await list({});
     }
   }
 

@@ -42,7 +42,7 @@ export type FromDiskWorker =
       readonly found: boolean;
       readonly held: readonly number[];
     }
-  | { readonly kind: "done"; readonly id: number }
+  | { readonly kind: "written"; readonly id: number; readonly isKept: boolean }
   | {
       readonly kind: "remembered";
       readonly id: number;

@@ -21,7 +21,7 @@ const USE_PRECISION_MS = 60_000;
 /** How often it is looked whether the files are still those at their paths, ms. */
 const CHECK_MS = 1_000;
 const OWN_FILES = /^ebsmount-(blocks|index)-v1-\d+$/;
-const { O_RDWR, O_RDONLY, O_CREAT, O_NOFOLLOW } = fs.constants;
+const { O_RDWR, O_RDONLY, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 
 const readAt = promisify(fs.read);
 const writeAt = promisify(fs.write);
@@ -123,29 +123,32 @@ export class DiskCacheStore {
     return false;
   }
 
-  /** Keeps a block where that is possible; `data` must not change until it resolves. Never rejects. */
-  async write(key: Buffer, data: Uint8Array): Promise<void> {
-    if (!this.#isUsable() || !this.#canWrite) return;
+  /**
+   * Keeps a block where that is possible; `data` must not change until it resolves. Never rejects.
+   * @returns whether the block was put there.
+   */
+  async write(key: Buffer, data: Uint8Array): Promise<boolean> {
+    if (!this.#isUsable() || !this.#canWrite) return false;
     this.#busy += 1;
     let slot = -1;
     try {
       const set = this.#set(key);
       // Another process may have been first.
-      if (set.find(key) >= 0) return;
+      if (set.find(key) >= 0) return false;
       const now = Date.now();
       const way = set.victim(now, (of) => this.#writing.has(this.#slotOf(key, of)));
-      if (way < 0) return;
+      if (way < 0) return false;
       slot = this.#slotOf(key, way);
       this.#writing.add(slot);
       const digest = digestOf(key, data);
-      if (
+      return (
         (await this.#write(this.#index, slot * ENTRY_SIZE, Buffer.alloc(ENTRY_SIZE))) &&
-        (await this.#write(this.#blocks, slot * BLOCK_SIZE, data))
-      ) {
-        await this.#write(this.#index, slot * ENTRY_SIZE, makeEntry(key, digest, now));
-      }
+        (await this.#write(this.#blocks, slot * BLOCK_SIZE, data)) &&
+        (await this.#write(this.#index, slot * ENTRY_SIZE, makeEntry(key, digest, now)))
+      );
     } catch (error) {
       this.#turnOff((error as Error).message);
+      return false;
     } finally {
       this.#writing.delete(slot);
       this.#leave();
@@ -250,7 +253,8 @@ export class DiskCacheStore {
 }
 
 function openFile(path: string, flags: number): OpenFile {
-  const fd = fs.openSync(path, flags | O_NOFOLLOW, 0o600);
+  // Not to wait for a pipe that stands there: that it is no file is found out next.
+  const fd = fs.openSync(path, flags | O_NOFOLLOW | O_NONBLOCK, 0o600);
   const { dev, ino, uid, mode } = fs.fstatSync(fd);
   const isFile = (mode & fs.constants.S_IFMT) === fs.constants.S_IFREG;
   if (isFile && uid === process.getuid?.()) return { fd, path, device: dev, inode: ino };

@@ -70,8 +70,8 @@ port.on("message", (message: ToDiskWorker) => {
       break;
     case "write":
       writes(async () => {
-        await store?.write(Buffer.from(message.key), placeOf(message.place));
-        say({ kind: "done", id: message.id });
+        const kept = await store?.write(Buffer.from(message.key), placeOf(message.place));
+        say({ kind: "written", id: message.id, isKept: kept ?? false });
       });
       break;
     case "remember": {

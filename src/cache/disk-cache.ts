@@ -30,7 +30,7 @@ export interface DiskCacheOptions {
 }
 
 export interface DiskReading {
-  /** Blocks found on the disk, handed over to be kept there, and not kept for want of time. */
+  /** Blocks found on the disk, put there, and not put there for want of time. */
   readonly hits: number;
   readonly kept: number;
   readonly dropped: number;
@@ -115,7 +115,7 @@ export class DiskCache {
     new Uint8Array(this.#staging, place * BLOCK_SIZE, BLOCK_SIZE).set(data);
     void this.#ask((id) => ({ kind: "write", id, place, key })).then((answer) => {
       this.#writePlaces.push(place);
-      if (answer !== undefined) this.#kept += 1;
+      if (answer?.kind === "written" && answer.isKept) this.#kept += 1;
     });
   }
 
@@ -126,7 +126,9 @@ export class DiskCache {
     const asked = this.#ask((id) => ({ kind: "remember", id, namespace, snapshotId, most }));
     const answer = await Promise.race([asked, late.passed]);
     late.stop();
-    return answer?.kind === "remembered" ? [...answer.others] : [];
+    if (answer?.kind === "remembered") return [...answer.others];
+    this.turnOff("its disk does not answer");
+    return [];
   }
 
   /** From now on nothing is found here and nothing is kept. */
@@ -154,7 +156,10 @@ export class DiskCache {
       await Promise.race([this.#ended, late.passed]);
       late.stop();
     }
-    await this.#worker.terminate();
+    // A thread that hangs in a system call cannot be ended; the process's end must not wait for it.
+    const late = after(CLOSE_LIMIT_MS);
+    await Promise.race([this.#worker.terminate(), late.passed]);
+    late.stop();
     this.#settleAll();
   }
 

@@ -5,21 +5,25 @@
  * names service, region and account (ebs/identity.ts), so others never find them.
  *
  * A block that is not there may be there as a block of another snapshot of the same lineage, and the
- * service knows whether it is the same (disk-cache-lineage.ts).
+ * service knows whether it is the same (disk-cache-relatives.ts).
  */
 import { createHash } from "node:crypto";
 import type { BlockPage, EbsApi, ListOptions } from "../ebs/api.js";
 import { interrupted } from "../ebs/errors.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import type { DiskCache } from "./disk-cache.js";
-import { LineageDifference } from "./disk-cache-lineage.js";
+import type { LineageDifference } from "./disk-cache-lineage.js";
+import { type Kinship, Relatives } from "./disk-cache-relatives.js";
 import { blockKey } from "./disk-cache-slot.js";
 
-/** Other snapshots whose blocks are looked for; each costs a call if it turns out to be unrelated. */
-const RELATIVES = 4;
+/** Snapshots that the folder is asked for. */
+const REMEMBERED = 64;
+/** Relatives that offer a block whom the service is asked about at a time. */
+const ASKED = 4;
 
 interface Listed {
-  readonly relatives: LineageDifference[];
+  /** Absent where nothing is served from the disk. */
+  readonly relatives: Relatives | undefined;
 }
 
 /**
@@ -68,7 +72,9 @@ class CachedBlocks {
   async list(snapshotId: SnapshotId, options?: ListOptions): Promise<BlockPage> {
     try {
       const page = await this.#api.listSnapshotBlocks(snapshotId, options);
-      if (!this.#listed.has(snapshotId)) this.#listed.set(snapshotId, this.#open(snapshotId));
+      if (!this.#listed.has(snapshotId)) {
+        this.#listed.set(snapshotId, this.#open(snapshotId, page.volumeSizeGiB));
+      }
       return page;
     } catch (error) {
       const { errno } = error as { errno?: unknown };
@@ -105,22 +111,23 @@ class CachedBlocks {
     listed: Listed,
     target: Uint8Array,
   ): Promise<boolean> {
-    const relatives = this.#mayCompare ? listed.relatives.filter(({ isOff }) => !isOff) : [];
+    const relatives = this.#mayCompare ? (listed.relatives?.current() ?? []) : [];
     const theirs = relatives.map(({ other }) => blockKey(namespace, other, block));
     const { found, held } = await this.#cache.read([key, ...theirs], target);
     if (found || held.length === 0) return found;
+    const offered = held.slice(0, ASKED).map((i) => i - 1);
     const same = await Promise.all(
-      held.map((i) => (relatives[i - 1] as LineageDifference).isUnchanged(block)),
+      offered.map((i) => (relatives[i] as LineageDifference).isUnchanged(block)),
     );
-    for (let i = 0; i < held.length; i += 1) {
-      if (!same[i]) continue;
-      const their = theirs[(held[i] as number) - 1] as Buffer;
+    for (let n = 0; n < offered.length; n += 1) {
+      if (!same[n]) continue;
+      const their = theirs[offered[n] as number] as Buffer;
       if ((await this.#cache.read([their], target)).found) return true;
     }
     return false;
   }
 
-  async #open(snapshotId: SnapshotId): Promise<Listed> {
+  async #open(snapshotId: SnapshotId, volumeSizeGiB: number): Promise<Listed> {
     this.#namespace ??= this.#identity().then(
       (identity) => createHash("sha256").update(identity).digest("hex"),
       (error: unknown) => {
@@ -129,15 +136,16 @@ class CachedBlocks {
       },
     );
     const namespace = await this.#namespace;
-    if (namespace === undefined) return { relatives: [] };
+    if (namespace === undefined) return { relatives: undefined };
     const own = namespace.slice(0, 16);
-    const others = await this.#cache.remember(own, snapshotId, RELATIVES);
-    return { relatives: others.map((other) => this.#compare(other, snapshotId)) };
-  }
-
-  #compare(other: SnapshotId, snapshotId: SnapshotId): LineageDifference {
-    return new LineageDifference(this.#api, other, snapshotId, () => {
-      this.#mayCompare = false;
-    });
+    const kinship: Kinship = {
+      api: this.#api,
+      siblings: (of) => [...this.#listed.keys()].filter((other) => other !== of),
+      remember: (of) => this.#cache.remember(own, of, REMEMBERED),
+      onRefused: () => {
+        this.#mayCompare = false;
+      },
+    };
+    return { relatives: await Relatives.of(kinship, snapshotId, volumeSizeGiB) };
   }
 }

@@ -2,10 +2,12 @@
  * From the command line to a running mount: settles what is wanted, goes into the background unless
  * asked to stay, composes the layers, and then waits for the end: an unmount, or a signal.
  */
+import { totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import type { DiskReading } from "../cache/disk-cache.js";
 import { errnoOf, Failure } from "../common/failure.js";
 import { type Logger, openLog } from "../common/log.js";
+import { formatSize } from "../common/sizes.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 import { createFuseDriver } from "../fuse/create-driver.js";
 import { parseMountOptions } from "../fuse/mount-options.js";
@@ -71,6 +73,7 @@ export async function runMount(
   options: MountCommandOptions,
   openVolumes: OpenVolumes,
 ): Promise<void> {
+  checkCacheSize(options.cacheSize);
   const mountPoint = await checkMountPoint(resolve(place));
   const folder = openStateFolder(options.stateDir);
   const logFile = backgroundLogFile();
@@ -178,6 +181,15 @@ function sayImages(images: readonly string[], log: Logger): void {
   } catch (error) {
     log.warn((error as Error).message);
   }
+}
+
+/** @throws UsageFailure where this machine, or what the process may have of it, is smaller. */
+function checkCacheSize(bytes: number): void {
+  const memory = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  if (bytes < memory) return;
+  throw new UsageFailure(
+    `--cache-size ${formatSize(bytes)} is more than the ${formatSize(memory)} of memory here; --cache-dir keeps more, on disk.`,
+  );
 }
 
 function mounted(mountPoint: string): string {

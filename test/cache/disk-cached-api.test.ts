@@ -156,6 +156,38 @@ describe("the disk cache before the service", () => {
     expect(service.comparisons).toBe(1);
   });
 
+  it("uses a relative of the same mount, whichever is read first", async () => {
+    const { service, api, cache } = open();
+    service.compare = async () => changes(2);
+    await api.listSnapshotBlocks(FIRST);
+    await api.listSnapshotBlocks(SECOND);
+    for (const block of [1, 2]) await get(api, SECOND, block);
+    await until("they are kept", () => cache.reading().kept === 2);
+    for (const block of [1, 2]) await get(api, FIRST, block);
+    expect(service.gets).toEqual(["snap-02/1", "snap-02/2", "snap-01/2"]);
+  });
+
+  it("finds a relative behind any number of strangers, and asks about none that has nothing", async () => {
+    await visit(FIRST, [1, 2]);
+    for (let n = 3; n < 12; n += 1) await visit(`snap-0${n.toString(16)}`, [100 + n]);
+    const compare = async () => changes();
+    const { service } = await visit(SECOND, [1, 2], { compare });
+    expect(service.gets).toEqual([]);
+    expect(service.comparisons).toBe(1);
+  });
+
+  it("believes no answer that is of another volume, and none that says no", async () => {
+    await visit(FIRST, [1]);
+    const answers = [
+      async () => ({ ...changes(), volumeSizeGiB: 2 }),
+      () => Promise.reject(refused("MalformedAnswer", "EIO")),
+    ];
+    for (const [i, compare] of answers.entries()) {
+      const { service } = await visit(`snap-1${i}`, [1], { compare });
+      expect(service.gets).toEqual([`snap-1${i}/1`]);
+    }
+  });
+
   it("asks no more once it was refused, or told that there is no relation", async () => {
     await visit(FIRST, [1, 2]);
     const unrelated = await visit(SECOND, [1, 2]);
@@ -225,7 +257,7 @@ describe("the difference of two snapshots", () => {
               };
             },
           };
-          const difference = new LineageDifference(api, FIRST, SECOND, () => {});
+          const difference = new LineageDifference(api, FIRST, SECOND, 1, () => {});
           const answers = await Promise.all(asked.map((block) => difference.isUnchanged(block)));
           for (let i = 0; i < asked.length; i += 1) {
             const isChanged = changed.includes(asked[i] as number);

@@ -2,13 +2,16 @@ import { resolve } from "node:path";
 import { errnoOf, Failure } from "../common/failure.js";
 import { clearMount } from "../mount/clear-mount.js";
 import { askMount } from "../mount/control-client.js";
-import type { MountOutcome } from "../mount/control-protocol.js";
+import type { CommitProgress, MountOutcome } from "../mount/control-protocol.js";
 import { findMount } from "../mount/find-mount.js";
 import { type MountRecord, removeRecord } from "../mount/mount-record.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { Interrupted, interruptible } from "./errors.js";
 import { CommitBar } from "./progress.js";
 import { printResult } from "./result.js";
+
+/** After so long without a word from the mount's process, ms, the user is told who is waited for. */
+const HINT_AFTER_MS = 10_000;
 
 /** @throws Failure ENOENT where nothing is mounted; EBUSY; what the commit failed with. */
 export async function unmount(path: string, lazy: boolean, stateDir?: string): Promise<void> {
@@ -39,10 +42,18 @@ export async function unmount(path: string, lazy: boolean, stateDir?: string): P
     return;
   }
   const bar = new CommitBar();
+  const { controlSocket, pid } = found.record;
+  const hint = setTimeout(() => {
+    const advice = "Ctrl-C ends the waiting, not the unmount.";
+    process.stderr.write(`Waiting for process ${pid}, which has not answered yet; ${advice}\n`);
+  }, HINT_AFTER_MS);
   let outcome: MountOutcome;
   try {
-    const { controlSocket } = found.record;
-    const asked = askMount(controlSocket, { command: "unmount", lazy }, { onProgress: bar.update });
+    const onProgress = (progress: CommitProgress) => {
+      clearTimeout(hint);
+      bar.update(progress);
+    };
+    const asked = askMount(controlSocket, { command: "unmount", lazy }, { onProgress });
     outcome = (await interruptible((signal) => unlessStopped(asked, signal))) as MountOutcome;
   } catch (cause) {
     if (errnoOf(cause) === "ENOTCONN") {
@@ -53,6 +64,7 @@ export async function unmount(path: string, lazy: boolean, stateDir?: string): P
     const advice = "the unmount itself goes on: `ebsmount status` shows how far it is.";
     throw new Failure("EINTR", `Interrupted; ${advice}`, { cause });
   } finally {
+    clearTimeout(hint);
     bar.stop();
   }
   if (outcome.message !== undefined) process.stderr.write(`${outcome.message}\n`);

@@ -1,6 +1,7 @@
 /**
- * The few system calls that Node lacks, called through koffi: finding a file's extents (lseek),
- * giving disk space back (fallocate) and locks that die with their holder (flock). koffi brings
+ * The few system calls that Node lacks, called through koffi: finding a file's extents (lseek), giving
+ * disk space back (fallocate), locks that die with their holder (flock), and descriptors that children
+ * do not get (fcntl). koffi brings
  * prebuilt binaries for x64 and arm64 and is loaded on first use only, so that commands that need
  * none of this start faster.
  */
@@ -13,6 +14,7 @@ interface Libc {
   lseek(fd: number, offset: number, whence: number): number;
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   flock(fd: number, operation: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
   errno(): number;
 }
 
@@ -35,6 +37,7 @@ function load(): Libc {
     lseek: library.func("int64_t lseek(int fd, int64_t offset, int whence)"),
     fallocate: library.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
     flock: library.func("int flock(int fd, int operation)"),
+    fcntl: library.func("int fcntl(int fd, int command, int argument)"),
     errno: () => koffi.errno(),
   };
   return libc;
@@ -47,6 +50,8 @@ const ENXIO = 6;
 const EWOULDBLOCK = 11;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
@@ -88,4 +93,10 @@ export function tryLock(fd: number): boolean {
   if (c.flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
   const errno = c.errno();
   return errno === EWOULDBLOCK ? false : fail("flock", errno);
+}
+
+/** Keeps a descriptor from the programs that this process starts. */
+export function closeOnExec(fd: number): void {
+  const c = load();
+  if (c.fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) fail("fcntl(F_SETFD)", c.errno());
 }

@@ -57,7 +57,7 @@ async function writeBoth(mounted: string, model: string, count: number): Promise
 describe.each(["kernel", "libfuse"])("a read-write mount by the %s driver", (driver) => {
   it("becomes a snapshot that is, byte for byte, what was written", async () => {
     const model = rig.scratch.file(`${driver}.model`);
-    await must("cp", ["--sparse=always", image, model]);
+    await must("cp", [image, model]);
     const place = await rig.mount(
       ["mount", "--rw", "--fuse-driver", driver, parent],
       `rw-${driver}`,
@@ -72,6 +72,54 @@ describe.each(["kernel", "libfuse"])("a read-write mount by the %s driver", (dri
   });
 });
 
+describe.each(["kernel", "libfuse"])(
+  "a mount by the %s driver that is detached in use",
+  (driver) => {
+    it.each(["unmount --lazy", "umount -l", "SIGTERM"])(
+      "by %s goes on until the last file is closed, and then commits all of it",
+      async (how) => {
+        const model = rig.scratch.file("detached.model");
+        await must("cp", [image, model]);
+        const options = ["mount", "--rw", "--fuse-driver", driver];
+        const place = await rig.mount([...options, parent], `detached-${driver}`);
+        const { mounts } = JSON.parse(await rig.must(["status", "--json"]));
+        const { pid, session } = mounts.find(
+          (one: { mountPoint: string }) => one.mountPoint === place,
+        );
+        const held = await open(`${place}/${parent}.img`, "r+");
+        const data = randomBytes(100_000);
+        let ended: Promise<unknown>;
+        try {
+          if (how === "SIGTERM") process.kill(pid, "SIGTERM");
+          if (how === "umount -l") await must("umount", ["-l", place]);
+          ended =
+            how === "unmount --lazy" ? rig.must(["unmount", "--lazy", place]) : Promise.resolve();
+          await until("it is detached", async () => {
+            const { stdout } = await run("findmnt", ["-n", "-M", place]);
+            return stdout === "";
+          });
+          // Longer than a driver needs to notice that.
+          await new Promise((resolve) => setTimeout(resolve, 600));
+          await held.write(data, 0, data.length, 7 * MIB + 11);
+          const back = Buffer.alloc(data.length);
+          await held.read(back, 0, back.length, 7 * MIB + 11);
+          expect(back.equals(data)).toBe(true);
+          await held.sync();
+        } finally {
+          await held.close();
+        }
+        await ended;
+        await until("the process has ended", () => !existsSync(`/proc/${pid}`));
+        const snapshot = (await rig.must(["commit", session])).trim();
+        const file = await open(model, "r+");
+        await file.write(data, 0, data.length, 7 * MIB + 11);
+        await file.close();
+        await sameAsModel(snapshot, model);
+      },
+    );
+  },
+);
+
 describe("a read-write mount", () => {
   it("makes no snapshot where nothing was written, and says so", async () => {
     const place = await rig.mount(["mount", "--rw", parent], "idle");
@@ -84,7 +132,7 @@ describe("a read-write mount", () => {
 
   it("uploads quiet blocks while mounted, and again when they change", async () => {
     const model = rig.scratch.file("quiet.model");
-    await must("cp", ["--sparse=always", image, model]);
+    await must("cp", [image, model]);
     const place = await rig.mount(["mount", "--rw", "--writeback-delay", "200ms", parent], "quiet");
     rig.endpoint.resetStats();
     await writeBoth(`${place}/${parent}.img`, model, 20);
@@ -235,7 +283,7 @@ describe("nothing is lost", () => {
     model: string,
     env: Record<string, string> = {},
   ): Promise<string> {
-    await must("cp", ["--sparse=always", image, model]);
+    await must("cp", [image, model]);
     const place = await rig.mount(["mount", "--rw", parent], name, env);
     await writeBoth(`${place}/${parent}.img`, model, 30);
     const { mounts } = JSON.parse(await rig.must(["status", "--json"]));
@@ -347,7 +395,7 @@ describe("nothing is lost", () => {
     "when %s loses answers, fails and hangs: one snapshot, and the right one",
     async (operation) => {
       const model = rig.scratch.file(`${operation}.model`);
-      await must("cp", ["--sparse=always", image, model]);
+      await must("cp", [image, model]);
       const place = await rig.mount(["mount", "--rw", "--no-writeback", parent], operation);
       await writeBoth(`${place}/${parent}.img`, model, 20);
       const before = rig.endpoint.stats().snapshots.length;
@@ -363,7 +411,7 @@ describe("nothing is lost", () => {
 
   it("when the service is gone for the whole unmount: the session is kept and commits later", async () => {
     const model = rig.scratch.file("gone.model");
-    await must("cp", ["--sparse=always", image, model]);
+    await must("cp", [image, model]);
     const place = await rig.mount(
       ["mount", "--rw", "--io-timeout", "2s", "--no-writeback", parent],
       "gone",

@@ -3,12 +3,16 @@
  * more than our own protocol code. It is an optional dependency, found out only when asked for. Its
  * habits are kept in check here: its 15 s timeouts are off (a slow network must never become a wrong
  * answer), its options are replaced by ours (it knows too few), and it never unmounts by itself (it
- * would do so lazily and through a shell). It does not say when a mount has ended, so the mount
- * table is looked at.
+ * would do so lazily and through a shell), and its descriptor is kept from child processes, which would
+ * keep a dead mount from being noticed. It does not say when a mount has ended: its descriptor is
+ * looked at, which it closes when the kernel has let go, while a detached mount with open files is in
+ * no mount table any more but goes on.
  */
+import { readdirSync, readlinkSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type FuseNative from "fuse-native";
 import { Failure } from "../../common/failure.js";
+import { closeOnExec } from "../../common/posix.js";
 import { AnswerLog } from "../answer-log.js";
 import type { FuseDriver, Mounted, MountRequest } from "../driver.js";
 import { kernelOptions, parseMountOptions } from "../mount-options.js";
@@ -20,7 +24,7 @@ import { nativeOperations } from "./operations.js";
 
 export const libfuseDriver: FuseDriver = { name: "libfuse", mount };
 
-/** How often the mount table is looked at. */
+/** How often it is looked whether the mount is still there. */
 const LOOK_EVERY_MS = 250;
 const READY_WITHIN_MS = 15_000;
 /** fuse-native keeps path and options in buffers of 1024 bytes and cuts what is longer. */
@@ -60,8 +64,10 @@ async function mount(request: MountRequest): Promise<Mounted> {
   const fuse = new Fuse(mountPoint, operations, { timeout: false });
   fuse._fuseOptions = () => text;
   const entry = await established(fuse, mountPoint);
+  const descriptors = openDescriptors();
+  descriptors.forEach(closeOnExec);
   return {
-    ended: gone(fuse, entry),
+    ended: gone(fuse, entry, descriptors),
     unmount: (lazy = false) => unmountEntry(entry, lazy),
   };
 }
@@ -111,13 +117,30 @@ function explained(mountPoint: string, cause: Error): Failure {
   }
   return new Failure(
     "EPERM",
-    `libfuse could not mount on ${mountPoint} (${cause.message}); its own message is on standard error. Check that /dev/fuse exists, that fusermount is installed (apt install fuse3) and, for allow_other, that /etc/fuse.conf has user_allow_other; or try --fuse-driver kernel, which explains more.`,
+    `libfuse could not mount on ${mountPoint} (${cause.message}); its own message is in the log, or on standard error with -f. Check that /dev/fuse exists, that fusermount is installed (apt install fuse3) and, for allow_other, that /etc/fuse.conf has user_allow_other; or try --fuse-driver kernel, which explains more.`,
     { cause },
   );
 }
 
-async function gone(fuse: FuseNative, entry: MountEntry): Promise<void> {
-  while (await isMounted(entry)) await sleep(LOOK_EVERY_MS);
+async function gone(
+  fuse: FuseNative,
+  entry: MountEntry,
+  descriptors: readonly number[],
+): Promise<void> {
+  while ((await isMounted(entry)) || descriptors.some(isOpen)) await sleep(LOOK_EVERY_MS);
   // Lets go of the event loop; nothing is unmounted here.
   await new Promise<void>((resolve) => fuse.unmount(() => resolve()));
+}
+
+/** Of /dev/fuse in this process: the mount's, which fuse-native does not tell. */
+function openDescriptors(): number[] {
+  return readdirSync("/proc/self/fd").map(Number).filter(isOpen);
+}
+
+function isOpen(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === "/dev/fuse";
+  } catch {
+    return false;
+  }
 }

@@ -1,14 +1,10 @@
 /**
- * The few system calls that Node lacks, called through koffi: finding a file's extents (lseek), giving
+ * What this program does with files that Node has no words for: finding a file's extents (lseek), giving
  * disk space back (fallocate), locks that die with their holder (flock), and descriptors that children
- * do not get (fcntl). koffi brings
- * prebuilt binaries for x64 and arm64 and is loaded on first use only, so that commands that need
- * none of this start faster.
+ * do not get (fcntl).
  */
-import { createRequire } from "node:module";
 import { Failure } from "./failure.js";
-
-type Koffi = typeof import("koffi");
+import { loadKoffi, loadLibc } from "./libc.js";
 
 interface Libc {
   lseek(fd: number, offset: number, whence: number): number;
@@ -22,17 +18,8 @@ let libc: Libc | undefined;
 
 function load(): Libc {
   if (libc !== undefined) return libc;
-  let koffi: Koffi;
-  try {
-    koffi = createRequire(import.meta.url)("koffi") as Koffi;
-  } catch (cause) {
-    throw new Failure(
-      "ENOSYS",
-      `koffi cannot be loaded here (${(cause as Error).message}); reinstall ebsmount with its dependencies, on x64 or arm64 Linux.`,
-      { cause },
-    );
-  }
-  const library = koffi.load("libc.so.6");
+  const koffi = loadKoffi();
+  const library = loadLibc();
   libc = {
     lseek: library.func("int64_t lseek(int fd, int64_t offset, int whence)"),
     fallocate: library.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),

@@ -1,10 +1,10 @@
 /**
- * A Unix socket pair and a descriptor received over it (SCM_RIGHTS), neither of which Node offers:
- * the only use of koffi in a mount, and only an ordinary user's. Sources: socketpair(2), recvmsg(2),
+ * A Unix socket pair and a descriptor received over it (SCM_RIGHTS), neither of which Node offers: what
+ * an ordinary user's mount needs. Sources: socketpair(2), recvmsg(2),
  * unix(7), cmsg(3); the layouts are those of 64-bit Linux, where koffi runs.
  */
-import { createRequire } from "node:module";
 import { Failure } from "../../common/failure.js";
+import { loadKoffi, loadLibc } from "../../common/libc.js";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -25,17 +25,8 @@ let calls: Calls | undefined;
 
 function load(): Calls {
   if (calls !== undefined) return calls;
-  let koffi: typeof import("koffi");
-  try {
-    koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
-  } catch (cause) {
-    throw new Failure(
-      "ENOSYS",
-      `Mounting as an ordinary user needs koffi, which cannot be loaded here (${(cause as Error).message}); reinstall ebsmount with its dependencies or mount as root.`,
-      { cause },
-    );
-  }
-  const libc = koffi.load("libc.so.6");
+  const koffi = loadKoffi();
+  const libc = loadLibc();
   const vector = koffi.struct({ base: "void *", length: "size_t" });
   const message = koffi.struct({
     name: "void *",

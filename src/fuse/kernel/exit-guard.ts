@@ -5,7 +5,7 @@
  * connection, which ends that read; the mount point is then stale, as after any daemon's death.
  */
 import { writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { loadLibc } from "../../common/libc.js";
 import type { MountEntry } from "../mount-table.js";
 
 const MNT_FORCE = 1;
@@ -46,8 +46,7 @@ function abortThroughSysfs(mount: MountEntry): boolean {
 function abortByForce(mount: MountEntry): boolean {
   if (process.getuid?.() !== 0) return false;
   try {
-    const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
-    const umount2 = koffi.load("libc.so.6").func("int umount2(const char *target, int flags)");
+    const umount2 = loadLibc().func("int umount2(const char *target, int flags)");
     umount2(mount.mountPoint, MNT_FORCE | UMOUNT_NOFOLLOW);
     return true;
   } catch {

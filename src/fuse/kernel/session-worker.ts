@@ -1,15 +1,15 @@
 /**
- * The thread that reads /dev/fuse, blocking, one request at a time. What needs no knowledge of the
- * files is answered here (INIT, the operations there are not), reads whose bytes are in shared memory
- * too (DirectReads); all else goes to the main thread through shared-requests.ts. The loop makes no
- * object for a request and ends when the kernel says ENODEV: unmounted.
+ * The thread that reads /dev/fuse, one request at a time (request-reader.ts). What needs no knowledge
+ * of the files is answered here (INIT, the operations there are not), reads whose bytes are in shared
+ * memory too (DirectReads); all else goes to the main thread through shared-requests.ts. The loop makes
+ * no object for a request and ends when the kernel says ENODEV: unmounted.
  */
-import { readSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import type { DirectReader } from "../driver.js";
-import { MAJOR, number64, OLDEST_MINOR, OPCODE, REQUEST_BUFFER_BYTES, WORD } from "./protocol.js";
+import { MAJOR, number64, OLDEST_MINOR, OPCODE, WORD } from "./protocol.js";
 import { encodeInit, encodeOpenDirectory, uniqueOf } from "./replies.js";
 import { ReplyWriter } from "./reply-writer.js";
+import { openRequests } from "./request-reader.js";
 import type { SessionWorkerData, SessionWorkerMessage } from "./session.js";
 import { MAX_FORWARDED_BYTES, RequestProducer } from "./shared-requests.js";
 
@@ -60,25 +60,12 @@ async function openDirectReader(): Promise<DirectReader | undefined> {
   return module.openDirectReader(direct.data);
 }
 
-/** Bytes of the next request in the buffer; 0: unmounted. */
-function receive(fd: number, buffer: Buffer): number {
-  for (;;) {
-    try {
-      return readSync(fd, buffer, 0, REQUEST_BUFFER_BYTES, null);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "ENODEV" || code === "ECONNABORTED") return 0;
-      // ENOENT: the request was given up before it was read.
-      if (code !== "EINTR" && code !== "EAGAIN" && code !== "ENOENT") throw error;
-    }
-  }
-}
-
 function serve(fd: number, producer: RequestProducer, reader: DirectReader | undefined): void {
   const reply = new ReplyWriter(fd, (text) => tell({ kind: "log", text }));
+  const receive = openRequests(fd);
   let slot = producer.takeSlot();
   for (;;) {
-    const length = receive(fd, producer.bytes(slot));
+    const length = receive(producer.bytes(slot));
     if (length === 0) return;
     const words = producer.words(slot);
     const opcode = words[WORD.OPCODE]!;

@@ -7,6 +7,7 @@
 import { createRequire } from "node:module";
 import type FuseNative from "fuse-native";
 import { Failure } from "../../common/failure.js";
+import { loadKoffi } from "../../common/libc.js";
 
 /** @throws Failure ENOSYS with the reason where it is not installed or does not load. */
 export function loadFuseNative(): typeof FuseNative {
@@ -36,6 +37,5 @@ export function loadFuseNative(): typeof FuseNative {
 function loadSharedLibrary(require: NodeJS.Require): void {
   const ofFuseNative = createRequire(require.resolve("fuse-native"));
   const { lib } = ofFuseNative("fuse-shared-library") as { lib: string };
-  const koffi = require("koffi") as typeof import("koffi");
-  koffi.load(lib);
+  loadKoffi().load(lib);
 }

@@ -3,6 +3,7 @@
  * and a fixed number of them: whoever wants one more waits, which is what bounds the memory of an
  * export however far the fetches are ahead of the disk.
  */
+import { loadKoffi } from "../common/libc.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
 
 /** One block of zeros, never written. */
@@ -13,6 +14,17 @@ export function sharedBlock(): Uint8Array {
   return new Uint8Array(new SharedArrayBuffer(BLOCK_SIZE));
 }
 
+/** What direct I/O asks of memory is its device's business; a page's size always does, bytes. */
+const PAGE = 4096;
+
+/** As sharedBlock, where a disk can read and write it without the page cache (O_DIRECT, open(2)). */
+export function alignedBlock(): Uint8Array {
+  const memory = new Uint8Array(new SharedArrayBuffer(BLOCK_SIZE + PAGE));
+  const past = Number(BigInt(loadKoffi().address(memory)) % BigInt(PAGE));
+  const start = past === 0 ? 0 : PAGE - past;
+  return memory.subarray(start, start + BLOCK_SIZE);
+}
+
 /** True where the block is all zeros; stops at the first byte that is not. */
 export function isZeroBlock(block: Uint8Array): boolean {
   return block[0] === 0 && ZERO_BLOCK.equals(block);
@@ -21,11 +33,13 @@ export function isZeroBlock(block: Uint8Array): boolean {
 export class BlockBuffers {
   readonly #free: Uint8Array[] = [];
   readonly #waiters: ((block: Uint8Array) => void)[] = [];
+  readonly #make: () => Uint8Array;
   #unmade: number;
 
   /** @param count buffers at most; they are made when first needed. */
-  constructor(count: number) {
+  constructor(count: number, make: () => Uint8Array = sharedBlock) {
     this.#unmade = count;
+    this.#make = make;
   }
 
   /** A buffer with unknown content; waits while all are taken. */
@@ -34,7 +48,7 @@ export class BlockBuffers {
     if (free !== undefined) return free;
     if (this.#unmade > 0) {
       this.#unmade -= 1;
-      return sharedBlock();
+      return this.#make();
     }
     return await new Promise((resolve) => this.#waiters.push(resolve));
   }

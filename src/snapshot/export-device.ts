@@ -21,16 +21,17 @@ export class ExportDevice implements ImageTarget {
   #canPunch = true;
   #isTouched = false;
 
-  private constructor(path: string, file: FileHandle) {
+  private constructor(path: string, file: FileHandle, writer: BlockWriter) {
     this.#path = path;
     this.#file = file;
-    this.#writer = new BlockWriter(file, path);
+    this.#writer = writer;
   }
 
   /** @throws Failure EBUSY while it is in use, EACCES. */
   static async open(path: string): Promise<ExportDevice> {
     try {
-      return new ExportDevice(path, await open(path, constants.O_RDWR | constants.O_EXCL));
+      const file = await open(path, constants.O_RDWR | constants.O_EXCL);
+      return new ExportDevice(path, file, await BlockWriter.open(file, path));
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === "EBUSY") {
         const message = `${path} is in use (mounted, or part of another device); free it first.`;
@@ -76,6 +77,7 @@ export class ExportDevice implements ImageTarget {
   }
 
   async close(): Promise<void> {
+    await this.#writer.close();
     await this.#file.close();
   }
 }

@@ -33,13 +33,14 @@ export class ExportFile implements ImageTarget {
   private constructor(
     path: string,
     file: FileHandle,
+    writer: BlockWriter,
     force: boolean,
     record: ExportRecord,
     isResumed: boolean,
   ) {
     this.#path = path;
     this.#file = file;
-    this.#writer = new BlockWriter(file, `${path}.partial`);
+    this.#writer = writer;
     this.#force = force;
     this.#record = record;
     this.isResumed = isResumed;
@@ -83,7 +84,8 @@ export class ExportFile implements ImageTarget {
       }
       const fresh = { version: 2, snapshotId, volumeSizeGiB: 0 } as const;
       const record = same && found ? found : fresh;
-      return new ExportFile(final, file, force, record, same && opened.size > 0);
+      const writer = await BlockWriter.open(file, partial);
+      return new ExportFile(final, file, writer, force, record, same && opened.size > 0);
     } catch (error) {
       await file.close();
       throw error;
@@ -161,6 +163,7 @@ export class ExportFile implements ImageTarget {
   async close(): Promise<void> {
     await this.#ledger?.close();
     if (!this.isResumed && this.#ledger === undefined) await rm(this.#partial, { force: true });
+    await this.#writer.close();
     await this.#file.close();
   }
 

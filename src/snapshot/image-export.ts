@@ -9,7 +9,7 @@ import { runParallel } from "../common/parallel.js";
 import { sharedAbort } from "../common/shared-abort.js";
 import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../common/sizes.js";
 import { DIGEST_SIZE } from "../ebs/checksum.js";
-import { BlockBuffers } from "./block-buffers.js";
+import { alignedBlock, BlockBuffers } from "./block-buffers.js";
 import type { BlockList, ListedBlock } from "./block-list.js";
 
 /** Where the image goes. Blocks come in any order, several at a time, each once. */
@@ -48,7 +48,7 @@ const ZERO_STEP = 128;
 export async function exportImage(options: ImageExport): Promise<void> {
   const { list, target, concurrency } = options;
   const volumeBlocks = list.volumeSizeGiB * BLOCKS_PER_GIB;
-  const buffers = new BlockBuffers(2 * concurrency);
+  const buffers = new BlockBuffers(2 * concurrency, alignedBlock);
   const inWork = new Set<number>();
   const writes = new Set<Promise<void>>();
   let handedOut = 0;

@@ -1,11 +1,20 @@
 /**
  * Writing: a database's pattern on ext4 on a loop device over the mount, against the same over
  * qemu-storage-daemon's writable FUSE export of a raw file; and what unmount has to do, against a loop
- * that puts as many blocks with the bare SDK. Background upload is off: it would run into the peer's
- * turns, and leave the commit nothing to do.
+ * that puts the same blocks with the bare SDK, from a file that was written just before as the mounted
+ * one was (in a virtual machine, what was written before decides how fast the kernel finds memory).
+ * Background upload is off: it would run into the peer's turns, and leave the commit nothing to do.
  */
 import { randomFillSync } from "node:crypto";
-import { closeSync, fsyncSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { interleave, report, rowOf, seconds } from "./lib/report.mjs";
 import {
@@ -64,11 +73,10 @@ async function overwrites() {
   });
 }
 
-/** Writes GIB of random bytes under a fresh mount, and times its unmount. @returns MiB/s. */
-async function commitRate(mountIt) {
-  const { image, unmount } = mountIt();
+/** Writes GIB of random bytes into a file, durably. */
+function fill(path, flags) {
   const chunk = Buffer.alloc(MIB);
-  const fd = openSync(image, "r+");
+  const fd = openSync(path, flags);
   for (let i = 0; i < GIB * 1024; i += 1) {
     if (i % 64 === 0) randomFillSync(chunk);
     chunk.writeUInt32LE(i, 0);
@@ -76,6 +84,12 @@ async function commitRate(mountIt) {
   }
   fsyncSync(fd);
   closeSync(fd);
+}
+
+/** Fills a fresh mount, and times its unmount. @returns MiB/s. */
+async function commitRate(mountIt) {
+  const { image, unmount } = mountIt();
+  fill(image, "r+");
   let snapshot = "";
   const time = await seconds(() => {
     snapshot = unmount();
@@ -85,7 +99,10 @@ async function commitRate(mountIt) {
 }
 
 async function putRate() {
-  const time = await bareSdk("put", GIB, 0, BLOCKS - CONCURRENCY, CONCURRENCY, CONCURRENCY);
+  const file = join(scratch, "blocks");
+  fill(file, "w");
+  const time = await bareSdk("put", file, 0, BLOCKS - CONCURRENCY, CONCURRENCY, CONCURRENCY);
+  rmSync(file);
   for (const { snapshotId, status } of await endpoint.list()) {
     if (status === "pending") await endpoint.remove(snapshotId);
   }

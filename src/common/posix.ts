@@ -1,7 +1,7 @@
 /**
  * What this program does with files that Node has no words for: finding a file's extents (lseek), giving
- * disk space back (fallocate), locks that die with their holder (flock), and descriptors that children
- * do not get (fcntl).
+ * disk space back (fallocate) and memory (posix_fadvise), locks that die with their holder (flock), and
+ * descriptors that children do not get (fcntl).
  */
 import { Failure } from "./failure.js";
 import { loadKoffi, loadLibc } from "./libc.js";
@@ -11,6 +11,7 @@ interface Libc {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   flock(fd: number, operation: number): number;
   fcntl(fd: number, command: number, argument: number): number;
+  posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
   errno(): number;
 }
 
@@ -25,6 +26,9 @@ function load(): Libc {
     fallocate: library.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
     flock: library.func("int flock(int fd, int operation)"),
     fcntl: library.func("int fcntl(int fd, int command, int argument)"),
+    posix_fadvise: library.func(
+      "int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)",
+    ),
     errno: () => koffi.errno(),
   };
   return libc;
@@ -37,6 +41,7 @@ const ENXIO = 6;
 const EWOULDBLOCK = 11;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+const POSIX_FADV_DONTNEED = 4;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
 const LOCK_EX = 2;
@@ -72,6 +77,11 @@ export function nextData(fd: number, offset: number, size: number): [number, num
 export function punchHole(fd: number, offset: number, length: number): boolean {
   const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
   return load().fallocate(fd, mode, offset, length) === 0;
+}
+
+/** Lets the page cache go of a range that is on the disk and will not be read soon. Best effort. */
+export function dropCached(fd: number, offset: number, length: number): void {
+  load().posix_fadvise(fd, offset, length, POSIX_FADV_DONTNEED);
 }
 
 /** Takes the exclusive lock of an open file, which dies with its holder; false where it is held. */

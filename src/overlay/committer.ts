@@ -102,6 +102,8 @@ class Commit {
       if (!this.#upload.isSettled(block)) {
         const outcome = await this.#upload.settle(block, stop);
         if (outcome === "put") this.#bytes += BLOCK_SIZE;
+        // Most of what is dirty was written just now, and all of it is read here for the last time.
+        this.#upload.device.dropCached(block);
       }
       this.#done += 1;
       this.#report();

@@ -12,7 +12,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Failure } from "../common/failure.js";
-import { nextData, punchHole } from "../common/posix.js";
+import { dropCached, nextData, punchHole } from "../common/posix.js";
 
 /** One open file; all errors are Failures, ENOSPC where the disk is full. */
 export interface DiskFile {
@@ -27,6 +27,8 @@ export interface DiskFile {
   sync(): Promise<void>;
   /** Gives the space of a range back, where the file system can. */
   punch(offset: number, length: number): void;
+  /** The range is synced and will not be read soon: its memory may be used for something else. */
+  dropCached(offset: number, length: number): void;
   /** The next run of allocated bytes at or after `offset`, [start, end). */
   nextData(offset: number): [number, number] | undefined;
   close(): void;
@@ -131,6 +133,10 @@ class RealFile implements DiskFile {
 
   punch(offset: number, length: number): void {
     punchHole(this.#fd, offset, length);
+  }
+
+  dropCached(offset: number, length: number): void {
+    dropCached(this.#fd, offset, length);
   }
 
   nextData(offset: number): [number, number] | undefined {

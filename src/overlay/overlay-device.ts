@@ -175,6 +175,11 @@ export class OverlayDevice implements WritableBlockDevice {
     applyDirty(this.#map, this.#store, this.#journal, offset, target);
   }
 
+  /** Flushed data of a block that will not be read soon: its memory is given back. */
+  dropCached(block: number): void {
+    this.#store.dropCached(block * BLOCK_SIZE, BLOCK_SIZE);
+  }
+
   write(offset: number, source: Uint8Array): Promise<void> {
     try {
       this.#checkRange(offset, source.length);

@@ -103,6 +103,15 @@ export class OverlayStore {
     }
   }
 
+  /** A range that is synced and will not be read soon: its memory is given back. */
+  dropCached(offset: number, length: number): void {
+    for (let done = 0; done < length; ) {
+      const part = this.#locate(offset + done, length - done);
+      this.#segments[part.segment]?.dropCached(part.within, part.length);
+      done += part.length;
+    }
+  }
+
   close(): void {
     for (const file of this.#segments) file?.close();
   }

@@ -53,15 +53,19 @@ export function lockFolder(path: string): number | undefined {
   return undefined;
 }
 
-/** Under another name first, so that a removal that is cut off leaves no half session. */
+/**
+ * Under another name first, so that a removal that is cut off leaves no half session. The session is
+ * gone when this returns; giving its gigabytes back to the disk goes on beside, and what fails of it is
+ * left to removeLeftovers.
+ */
 export function removeFolder(path: string): void {
   const gone = join(path, "..", `.gone-${randomBytes(6).toString("hex")}`);
   try {
     fs.renameSync(path, gone);
-    fs.rmSync(gone, { recursive: true, force: true });
   } catch (error) {
     throw diskFailure("remove", path, error);
   }
+  fs.promises.rm(gone, { recursive: true, force: true }).catch(() => {});
 }
 
 /** What removals, and makings long ago, that were cut off have left. */

@@ -126,6 +126,7 @@ export class CrashDisk implements SessionFiles {
         const end = Math.min(offset + length, file.current.length);
         this.#step(() => write(offset, Buffer.alloc(Math.max(0, end - offset))));
       },
+      dropCached: () => {},
       nextData: (offset) =>
         offset < file.current.length ? [offset, file.current.length] : undefined,
       close: () => {},

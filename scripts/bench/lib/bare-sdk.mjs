@@ -3,11 +3,13 @@
  * file system, no cache, no verification and no disk, in a process of its own. Blocks go round a
  * given number of loops at a time, over as many connections.
  *
- * usage: bare-sdk.mjs get|put SNAPSHOT FIRST COUNT CONCURRENCY [WARM-UP]
- * Lists (or starts the snapshot), works WARM-UP blocks that are not timed, then COUNT blocks that are,
- * and prints the seconds they took. For put, SNAPSHOT is the volume's size in GiB.
+ * usage: bare-sdk.mjs get SNAPSHOT FIRST COUNT CONCURRENCY [WARM-UP]
+ *        bare-sdk.mjs put FILE FIRST COUNT CONCURRENCY [WARM-UP]
+ * Lists (or starts a snapshot of FILE's size), works WARM-UP blocks that are not timed, then COUNT blocks
+ * that are, and prints the seconds they took.
  */
-import { createHash, randomFillSync } from "node:crypto";
+import { createHash } from "node:crypto";
+import { open } from "node:fs/promises";
 import {
   EBSClient,
   GetSnapshotBlockCommand,
@@ -63,14 +65,15 @@ async function getter(snapshotId) {
   };
 }
 
-async function putter(volumeSizeGiB) {
-  const { SnapshotId } = await client.send(new StartSnapshotCommand({ VolumeSize: volumeSizeGiB }));
-  const buffers = Array.from({ length: concurrency }, () =>
-    randomFillSync(Buffer.alloc(BLOCK_SIZE)),
-  );
+async function putter(path) {
+  const file = await open(path);
+  const { size } = await file.stat();
+  const start = new StartSnapshotCommand({ VolumeSize: Math.ceil(size / 2 ** 30) });
+  const { SnapshotId } = await client.send(start);
+  const buffers = Array.from({ length: concurrency }, () => Buffer.alloc(BLOCK_SIZE));
   return async (index) => {
     const data = buffers.pop();
-    data.writeUInt32LE(index, 0);
+    await file.read(data, 0, BLOCK_SIZE, index * BLOCK_SIZE);
     await client.send(
       new PutSnapshotBlockCommand({
         SnapshotId,
@@ -85,7 +88,7 @@ async function putter(volumeSizeGiB) {
   };
 }
 
-const work = what === "get" ? await getter(subject) : await putter(Number(subject));
+const work = what === "get" ? await getter(subject) : await putter(subject);
 await inLoops(first, first + warmUp, work);
 const start = performance.now();
 await inLoops(first + warmUp, first + warmUp + count, work);

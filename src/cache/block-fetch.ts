@@ -89,18 +89,23 @@ export class BlockFetch {
     for (const waiter of this.#taken()) waiter.reject(error);
   }
 
-  /** Ends the wait of those whose time is over. */
-  expire(now: number): void {
+  /**
+   * Ends the wait of those whose time is over.
+   * @returns what each of them was told.
+   */
+  expire(now: number): Failure[] {
+    const told: Failure[] = [];
     for (const waiter of this.waiters) {
       if (now < waiter.until) continue;
       this.waiters.delete(waiter);
-      waiter.reject(
-        new Failure(
-          "ETIMEDOUT",
-          `Fetching ${this.what} was not over within --io-timeout, for others before it took that long; use a larger one, or a lower --concurrency if the service throttles.`,
-        ),
+      const failure = new Failure(
+        "ETIMEDOUT",
+        `Fetching ${this.what} was not over within --io-timeout, for others before it took that long; use a larger one, or a lower --concurrency if the service throttles.`,
       );
+      told.push(failure);
+      waiter.reject(failure);
     }
+    return told;
   }
 
   #taken(): Waiter[] {

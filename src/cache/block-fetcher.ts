@@ -1,13 +1,11 @@
 /**
  * Brings blocks into the cache. All who want a block wait for one fetch of it. A reader that gives up
  * leaves the fetch to the others; when nobody is left, it is stopped. A failed fetch is told to those
- * who wait, and for an instant to those who ask right after: the kernel repeats a failed readahead as
- * a read, and whoever reads would wait for all the retries twice.
+ * who wait, and is tried anew for whoever asks next.
  */
 import { setMaxListeners } from "node:events";
-import { LRUCache } from "lru-cache";
-import { errnoOf, Failure } from "../common/failure.js";
 import { BlockFetch, interrupted } from "./block-fetch.js";
+import { FailureEcho } from "./failure-echo.js";
 import type { FetchQueue } from "./fetch-queue.js";
 import { keyOf, type SlotPool } from "./slot-pool.js";
 import { HOLE, MISS } from "./slot-table.js";
@@ -25,10 +23,6 @@ export interface BlockSource {
   load(block: number, target: Uint8Array, signal: AbortSignal): Promise<void>;
 }
 
-/** How long a fetch that readers waited for in vain is not tried again, ms; and of how many blocks. */
-const FAILURE_ECHO_MS = 500;
-const FAILURES_KEPT = 256;
-
 /** How often it is looked whether somebody has waited for long enough, ms. */
 const LOOK_EVERY_MS = 250;
 
@@ -37,11 +31,7 @@ export class BlockFetcher {
   readonly #queue: FetchQueue;
   readonly #ioTimeoutMs: number;
   readonly #fetches = new Map<number, BlockFetch>();
-  /** Of fetches that have just failed after all their retries: key → error. */
-  readonly #failures = new LRUCache<number, Failure>({
-    max: FAILURES_KEPT,
-    ttl: FAILURE_ECHO_MS,
-  });
+  readonly #echo = new FailureEcho();
   #lookout: NodeJS.Timeout | undefined;
   #fetched = 0;
 
@@ -66,7 +56,7 @@ export class BlockFetcher {
     // A read of many blocks waits for all of them with one signal, which Node would warn about.
     if (signal !== undefined) setMaxListeners(0, signal);
     const key = keyOf(source.device, block);
-    const failure = this.#failures.get(key);
+    const failure = this.#echo.take(key);
     if (failure !== undefined) return Promise.reject(failure);
     const fetch = this.#fetches.get(key) ?? this.#start(key, source, block, false);
     if (fetch.ticket !== undefined) this.#queue.promote(fetch.ticket);
@@ -109,7 +99,8 @@ export class BlockFetcher {
     const now = performance.now();
     let waited = false;
     for (const fetch of [...this.#fetches.values()]) {
-      fetch.expire(now);
+      const expired = fetch.expire(now);
+      for (const failure of expired) this.#echo.add(fetch.key, failure, 1);
       if (fetch.isUnwanted) this.#abandon(fetch);
       waited ||= fetch.waiters.size > 0;
     }
@@ -125,7 +116,7 @@ export class BlockFetcher {
       (slot) => this.#finish(fetch, source, block, slot),
       (error: unknown) => {
         this.#forget(fetch);
-        if (fetch.waiters.size > 0 && isExhausted(error)) this.#failures.set(key, error);
+        this.#echo.add(key, error, fetch.waiters.size);
         fetch.fail(error);
       },
     );
@@ -200,10 +191,4 @@ export class BlockFetcher {
   #forget(fetch: BlockFetch): void {
     if (this.#fetches.get(fetch.key) === fetch) this.#fetches.delete(fetch.key);
   }
-}
-
-/** It was tried for as long as it may be. */
-function isExhausted(error: unknown): error is Failure {
-  const errno = errnoOf(error);
-  return error instanceof Failure && (errno === "ETIMEDOUT" || errno === "EIO");
 }

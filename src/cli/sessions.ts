@@ -29,7 +29,10 @@ export function registerSessions(program: Command): void {
         "and prints its id. The region, profile and endpoint are the mount's unless given.",
     )
     .argument("<session>", "from ebsmount sessions")
-    .option("--no-wait", "do not wait until the snapshot is completed")
+    .option(
+      "--no-wait",
+      "end once the service has taken the completion; the session is kept until commit sees it completed",
+    )
     .addOption(stateDirOption());
   serviceOptions(commit, "error").action(async (id: string, options: CommitCommandOptions) => {
     const { commitSession } = await import("./sessions-action.js");

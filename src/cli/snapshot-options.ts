@@ -32,7 +32,7 @@ export function snapshotOptions(command: Command): Command {
         .argParser(durationParser("--timeout", 10 * 60_000, 4320 * 60_000, "m"))
         .default(24 * 3600_000, "24h"),
     )
-    .option("--no-wait", "do not wait until the snapshot is completed");
+    .option("--no-wait", "end once the service has taken the completion");
 }
 
 /** Source of the limits: StartSnapshot. @throws UsageFailure */

@@ -13,6 +13,7 @@ import { createFuseDriver } from "../fuse/create-driver.js";
 import { parseMountOptions } from "../fuse/mount-options.js";
 import { checkMountPoint } from "../fuse/mount-point.js";
 import { backgroundLogFile, startInBackground, tellParent } from "../mount/background.js";
+import { boundHeapGrowth } from "../mount/heap.js";
 import { LiveMount } from "../mount/live-mount.js";
 import { openSnapshotVolumes } from "../mount/snapshot-volumes.js";
 import { newLogFile, openStateFolder } from "../mount/state-folder.js";
@@ -87,6 +88,7 @@ export async function runMount(
     printResult(images, mounted(mountPoint));
     return;
   }
+  boundHeapGrowth();
   const log = openLog(options.logLevel, logFile);
   try {
     await interruptible(async (signal) => {

@@ -7,6 +7,7 @@
 import { spawn } from "node:child_process";
 import { openSync } from "node:fs";
 import { type ErrnoName, Failure } from "../common/failure.js";
+import { HEAP_OPTIONS } from "./heap.js";
 
 /** What the child says, once. */
 export type BackgroundMessage =
@@ -17,23 +18,21 @@ export type BackgroundMessage =
 const LOG_FILE_VARIABLE = "EBSMOUNT_BACKGROUND_LOG";
 
 /**
- * MiB for young objects, in each of the process' threads: a mount lives for long beside other work, and
- * V8's default of 16 keeps some 50 MiB more resident without a block being fetched any sooner.
- */
-const HEAP = ["--max-semi-space-size=2"];
-
-/**
  * Runs this program's command line again in the background.
  * @param stop interrupts the child too.
  * @returns the image files' paths. @throws Failure, the child's own where it gave one.
  */
 export function startInBackground(logFile: string, stop: AbortSignal): Promise<readonly string[]> {
   const log = openLogFile(logFile);
-  const child = spawn(process.execPath, [...HEAP, ...process.execArgv, ...process.argv.slice(1)], {
-    detached: true,
-    stdio: ["ignore", log, log, "ipc"],
-    env: { ...process.env, [LOG_FILE_VARIABLE]: logFile },
-  });
+  const child = spawn(
+    process.execPath,
+    [...HEAP_OPTIONS, ...process.execArgv, ...process.argv.slice(1)],
+    {
+      detached: true,
+      stdio: ["ignore", log, log, "ipc"],
+      env: { ...process.env, [LOG_FILE_VARIABLE]: logFile },
+    },
+  );
   const interrupt = () => child.kill("SIGINT");
   if (stop.aborted) interrupt();
   stop.addEventListener("abort", interrupt, { once: true });

@@ -1,14 +1,11 @@
-/** Mounts that can be written: of a snapshot, of an interrupted session, and of a blank volume. */
+/**
+ * Mounts that can be written: of a snapshot, of an interrupted session, and of a blank volume. What only
+ * the mount's own process needs is loaded only there.
+ */
 import { GIB } from "../common/sizes.js";
-import { settledOptions } from "../ebs/client.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
-import {
-  openSessionVolume,
-  type SessionVolumeOptions,
-  sizeOfSnapshot,
-} from "../mount/session-volume.js";
+import type { SessionVolumeOptions } from "../mount/session-volume.js";
 import { openStateFolder } from "../mount/state-folder.js";
-import { createSession, openSession, type Session } from "../overlay/session.js";
 import { UsageFailure } from "./errors.js";
 import { type MountCommandOptions, type OpenVolumes, runMount } from "./mount-action.js";
 import {
@@ -71,6 +68,12 @@ async function mountNew(
   options: WriteCommandOptions,
 ): Promise<void> {
   const open: OpenVolumes = async (service, log, mountPoint) => {
+    const [{ openSessionVolume, sizeOfSnapshot }, { createSession }, { settledOptions }] =
+      await Promise.all([
+        import("../mount/session-volume.js"),
+        import("../overlay/session.js"),
+        import("../ebs/client.js"),
+      ]);
     const wanted = options.size === undefined ? undefined : Math.ceil(options.size / GIB);
     const volumeSizeGiB =
       parent === undefined ? (wanted ?? 0) : await sizeOfSnapshot(service.api, parent, wanted);
@@ -97,12 +100,16 @@ async function mountNew(
 }
 
 async function resume(id: string, place: string, options: WriteCommandOptions): Promise<void> {
-  const path = openStateFolder(options.stateDir).path;
+  const { openSession } = await import("../overlay/session.js");
+  const { path } = openStateFolder(options.stateDir);
   // Only a look, for what must be known before; the process that mounts takes the lock for good.
-  const { record } = await inspect(path, id);
+  const looked = await openSession(path, id, true);
+  await looked.close();
+  const { record } = looked;
   const parents = record.parentSnapshotId === undefined ? [] : [record.parentSnapshotId];
   const merged = { ...record.context, ...options };
   await runMount(place, parents, record.kind, merged, async (service, log, mountPoint) => {
+    const { openSessionVolume } = await import("../mount/session-volume.js");
     const session = await openSession(path, id, true);
     await session.update({ mountPoint });
     return openSessionVolume(service, session, volumeOptions(options, log)).catch(
@@ -112,12 +119,6 @@ async function resume(id: string, place: string, options: WriteCommandOptions): 
       },
     );
   });
-}
-
-async function inspect(path: string, id: string): Promise<Session> {
-  const session = await openSession(path, id, true);
-  await session.close();
-  return session;
 }
 
 function volumeOptions(

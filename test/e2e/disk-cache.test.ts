@@ -94,12 +94,8 @@ function warnings(log: string): number {
 
 beforeAll(async () => {
   rig = await Rig.start();
-  image = rig.scratch.file("disk.img");
-  const file = await open(image, "w");
-  await file.truncate(SIZE);
-  await file.write(randomBytes((BLOCKS / 2) * BLOCK_SIZE), 0, undefined, 0);
-  await file.write(randomBytes((BLOCKS / 2) * BLOCK_SIZE), 0, undefined, 600 * MIB);
-  await file.close();
+  const half = (BLOCKS / 2) * BLOCK_SIZE;
+  image = await rig.image("disk.img", SIZE, [0, half], [600 * MIB, half]);
   snapshot = await rig.import(image);
   changedImage = rig.scratch.file("disk2.img");
   copyFileSync(image, changedImage);

@@ -3,9 +3,7 @@
  * as many as EBSMOUNT_FSX_OPERATIONS says (300000 takes a minute and a half). And what is left when the
  * local disk is full.
  */
-import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { open } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { GIB, MIB } from "../../src/common/sizes.js";
 import { Rig } from "../support/rig.js";
@@ -20,11 +18,7 @@ let parent: string;
 
 beforeAll(async () => {
   rig = await Rig.start();
-  image = rig.scratch.file("base.img");
-  const file = await open(image, "w");
-  await file.truncate(GIB);
-  await file.write(randomBytes(20 * MIB));
-  await file.close();
+  image = await rig.image("base.img", GIB, [0, 20 * MIB]);
   parent = await rig.import(image);
 });
 afterAll(() => rig.clean());

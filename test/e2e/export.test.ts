@@ -3,10 +3,8 @@
  * meanwhile; into a block device; onto a disk that is too small; and what is left behind when it fails.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdirSync, openSync, readdirSync, rmSync, writeSync } from "node:fs";
-import { open } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BLOCK_SIZE, GIB, MIB } from "../../src/common/sizes.js";
 import { Rig } from "../support/rig.js";
@@ -18,12 +16,7 @@ let snapshot: string;
 
 beforeAll(async () => {
   rig = await Rig.start();
-  image = rig.scratch.file("disk.img");
-  const file = await open(image, "w");
-  await file.truncate(GIB);
-  await file.write(randomBytes(60 * MIB), 0, undefined, 0);
-  await file.write(randomBytes(20 * MIB), 0, undefined, 700 * MIB + 3);
-  await file.close();
+  image = await rig.image("disk.img", GIB, [0, 60 * MIB], [700 * MIB + 3, 20 * MIB]);
   snapshot = await rig.import(image);
 });
 afterAll(() => rig.clean());

@@ -21,11 +21,7 @@ let parent: string;
 
 beforeAll(async () => {
   rig = await Rig.start();
-  image = rig.scratch.file("base.img");
-  const file = await open(image, "w");
-  await file.truncate(GIB);
-  await file.write(randomBytes(8 * MIB), 0, undefined, 20 * MIB);
-  await file.close();
+  image = await rig.image("base.img", GIB, [20 * MIB, 8 * MIB]);
   parent = await rig.import(image);
 });
 afterAll(() => rig.clean());

@@ -2,7 +2,7 @@
  * Snapshots mounted for real and read with ordinary tools, on both drivers. The image's content is a
  * plain file beside it: whatever a tool reads through the mount must be what that file says.
  */
-import { createHash, randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 import {
   createReadStream,
   existsSync,
@@ -24,17 +24,6 @@ let rig: Rig;
 let image: string;
 let snapshot: string;
 
-/** 1 GiB: data at the start, odd places and the very end, holes between. */
-async function makeImage(path: string): Promise<void> {
-  const file = await open(path, "w");
-  await file.truncate(SIZE);
-  await file.write(randomBytes(5 * MIB + 777), 0, undefined, 0);
-  await file.write(randomBytes(3 * MIB), 0, undefined, 100 * MIB + 12345);
-  await file.write(randomBytes(40 * MIB), 0, undefined, 300 * MIB);
-  await file.write(randomBytes(1), 0, undefined, SIZE - 1);
-  await file.close();
-}
-
 async function digest(path: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: MIB })) hash.update(chunk);
@@ -43,8 +32,15 @@ async function digest(path: string): Promise<string> {
 
 beforeAll(async () => {
   rig = await Rig.start();
-  image = rig.scratch.file("disk.img");
-  await makeImage(image);
+  // Data at the start, at odd places and at the very end, holes between.
+  image = await rig.image(
+    "disk.img",
+    SIZE,
+    [0, 5 * MIB + 777],
+    [100 * MIB + 12_345, 3 * MIB],
+    [300 * MIB, 40 * MIB],
+    [SIZE - 1, 1],
+  );
   snapshot = await rig.import(image);
 });
 afterAll(() => rig.clean());

@@ -2,9 +2,7 @@
  * Everyone's service is behind TLS: the whole way of a block, read and written, through a TLS front
  * with a certificate of its own.
  */
-import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { open } from "node:fs/promises";
 import { request as plainRequest } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -52,11 +50,7 @@ beforeAll(async () => {
 afterAll(() => rig.clean());
 
 it("imports, mounts, reads, writes and exports over TLS", async () => {
-  const image = rig.scratch.file("disk.img");
-  const file = await open(image, "w");
-  await file.truncate(1024 * MIB);
-  await file.write(randomBytes(30 * MIB), 0, undefined, 7 * MIB + 5);
-  await file.close();
+  const image = await rig.image("disk.img", 1024 * MIB, [7 * MIB + 5, 30 * MIB]);
   const env = { EBSMOUNT_ENDPOINT_URL: url, NODE_EXTRA_CA_CERTS: certificate };
   const snapshot = (await rig.must(["import", image], { env })).trim();
   const place = await rig.mount(["mount", "--rw", snapshot], "tls", env);

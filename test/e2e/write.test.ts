@@ -18,12 +18,7 @@ let parent: string;
 
 beforeAll(async () => {
   rig = await Rig.start();
-  image = rig.scratch.file("base.img");
-  const file = await open(image, "w");
-  await file.truncate(SIZE);
-  await file.write(randomBytes(8 * MIB), 0, undefined, 0);
-  await file.write(randomBytes(4 * MIB), 0, undefined, 500 * MIB);
-  await file.close();
+  image = await rig.image("base.img", SIZE, [0, 8 * MIB], [500 * MIB, 4 * MIB]);
   parent = await rig.import(image);
 });
 afterAll(() => rig.clean());

@@ -2,7 +2,9 @@
  * The whole product on one machine for an end-to-end test: a local endpoint in this process, and the
  * built command line in others, pointed at it and at a state folder of its own.
  */
+import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { type Endpoint, type EndpointOptions, startEndpoint } from "../../src/server/endpoint.js";
 import { CLI, must, type Ran, type RunOptions, run, Scratch } from "./scratch.js";
 
@@ -43,6 +45,16 @@ export class Rig {
       ...options,
       env: { ...this.env, ...options.env },
     });
+  }
+
+  /** A sparse image file with random bytes at some places. @param pieces [offset, length]. @returns its path. */
+  async image(name: string, size: number, ...pieces: [number, number][]): Promise<string> {
+    const path = this.scratch.file(name);
+    const file = await open(path, "w");
+    await file.truncate(size);
+    for (const [offset, length] of pieces) await file.write(randomBytes(length), 0, length, offset);
+    await file.close();
+    return path;
   }
 
   async import(file: string, ...args: string[]): Promise<string> {

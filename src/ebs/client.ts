@@ -22,10 +22,13 @@ export interface Client {
   readonly handler: EbsHttpHandler;
 }
 
-/** @param fresh takes credentials anew from their source, past what the SDK remembers of files. */
-export function makeClient(options: ClientOptions, fresh: boolean): Client {
+/**
+ * @param expired the client that this one takes the place of, with its connections: credentials are taken
+ * anew from their source, past what the SDK remembers of files. It must not be closed any more.
+ */
+export function makeClient(options: ClientOptions, expired?: Client): Client {
   const endpoint = options.endpointUrl ?? environmentEndpoint();
-  const handler = new EbsHttpHandler(options.sockets);
+  const handler = expired?.handler ?? new EbsHttpHandler(options.sockets);
   const given: EBSClientConfig = {
     maxAttempts: 1,
     logger: SILENT,
@@ -39,7 +42,7 @@ export function makeClient(options: ClientOptions, fresh: boolean): Client {
   const chain = config.credentialDefaultProvider({
     ...config,
     parentClientConfig: config,
-    ...(fresh && { ignoreCache: true }),
+    ...(expired !== undefined && { ignoreCache: true }),
   } as Parameters<typeof config.credentialDefaultProvider>[0]);
   const region = async (): Promise<string> => {
     try {
@@ -74,7 +77,7 @@ export async function settledOptions(
 ): Promise<Record<string, string>> {
   const profile = options.profile ?? (process.env.AWS_PROFILE || undefined);
   const endpointUrl = options.endpointUrl ?? environmentEndpoint();
-  const { sdk } = makeClient({ ...options, sockets: 1 }, false);
+  const { sdk } = makeClient({ ...options, sockets: 1 });
   try {
     const region = await sdk.config.region();
     return {

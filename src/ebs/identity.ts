@@ -12,7 +12,7 @@ class Captured extends Error {}
 
 /** @throws what the SDK throws where it finds no region or credentials. */
 export async function serviceIdentity(options: Omit<ClientOptions, "sockets">): Promise<string> {
-  const { sdk } = makeClient({ ...options, sockets: 1 }, false);
+  const { sdk } = makeClient({ ...options, sockets: 1 });
   let request: unknown;
   sdk.middlewareStack.add(
     () => async (args) => {

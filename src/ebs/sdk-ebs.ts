@@ -32,13 +32,13 @@ import type {
   StartSnapshotOptions,
 } from "./api.js";
 import { sha256, sha256Base64 } from "./checksum.js";
-import { type Client, type ClientOptions, environmentEndpoint, makeClient } from "./client.js";
+import { environmentEndpoint } from "./client.js";
 import type { Subject } from "./errors.js";
-import { type Exchange, newExchange } from "./exchange.js";
 import { askedOf, listPage } from "./list-end.js";
 import { Meter } from "./meter.js";
 import { type RetryContext, withRetries } from "./retry.js";
-import { type BlockRequest, SignedBlocks } from "./signed-blocks.js";
+import { SdkTransport } from "./sdk-transport.js";
+import type { BlockRequest } from "./signed-blocks.js";
 import type { SnapshotId } from "./snapshot-id.js";
 import { AnswerError } from "./trouble.js";
 
@@ -67,23 +67,24 @@ const DEFAULT_IO_TIMEOUT_MS = 60_000;
 const LONGEST_STALL_MS = 15_000;
 
 export class SdkEbs implements EbsApi {
-  readonly #clientOptions: ClientOptions;
   readonly #context: RetryContext;
-  readonly #stallMs: number;
-  #client: Client;
-  #signedBlocks: SignedBlocks | undefined;
+  readonly #transport: SdkTransport;
 
   constructor(options: SdkEbsOptions) {
     const ioTimeoutMs = options.ioTimeoutMs ?? DEFAULT_IO_TIMEOUT_MS;
-    this.#clientOptions = { ...options, sockets: options.concurrency ?? DEFAULT_CONCURRENCY };
-    this.#stallMs = Math.min(Math.ceil(ioTimeoutMs / 3), LONGEST_STALL_MS);
-    this.#client = makeClient(this.#clientOptions, false);
+    const meter = options.meter ?? new Meter();
+    const transport = new SdkTransport(
+      { ...options, sockets: options.concurrency ?? DEFAULT_CONCURRENCY },
+      Math.min(Math.ceil(ioTimeoutMs / 3), LONGEST_STALL_MS),
+      meter,
+    );
+    this.#transport = transport;
     this.#context = {
       ioTimeoutMs,
-      meter: options.meter ?? new Meter(),
+      meter,
       endpointUrl: options.endpointUrl ?? environmentEndpoint(),
       proven: options.proven ?? false,
-      renewCredentials: () => this.#renewClient(),
+      renewCredentials: () => transport.renewCredentials(),
       log: options.log ?? (() => {}),
     };
   }
@@ -101,7 +102,7 @@ export class SdkEbs implements EbsApi {
           SnapshotId: snapshotId,
           ...listInput(asked),
         });
-        return readBlockPage((await this.#send(command, signal)).body, asked);
+        return readBlockPage((await this.#transport.send(command, signal)).body, asked);
       }),
     );
   }
@@ -119,7 +120,7 @@ export class SdkEbs implements EbsApi {
           ...(firstSnapshotId !== undefined && { FirstSnapshotId: firstSnapshotId }),
           ...listInput(asked),
         });
-        return readChangedBlockPage((await this.#send(command, signal)).body, asked);
+        return readChangedBlockPage((await this.#transport.send(command, signal)).body, asked);
       }),
     );
   }
@@ -138,7 +139,7 @@ export class SdkEbs implements EbsApi {
     const request: BlockRequest = { snapshotId, blockIndex, blockToken };
     const command = () => new GetSnapshotBlockCommand(input);
     return withRetries(this.#context, subject, signal, async (stop) => {
-      const { headers } = await this.#sendBlock(request, command, stop, target);
+      const { headers } = await this.#transport.sendBlock(request, command, stop, target);
       const checksum = verifyBlock(headers, target);
       digest?.set(Buffer.from(checksum, "base64"));
     });
@@ -160,7 +161,7 @@ export class SdkEbs implements EbsApi {
       Timeout: options.timeoutMinutes,
     });
     return withRetries(this.#context, subject, options.signal, async (signal) => {
-      const { body } = await this.#send(command, signal);
+      const { body } = await this.#transport.send(command, signal);
       return readStartedSnapshot(body);
     });
   }
@@ -196,7 +197,7 @@ export class SdkEbs implements EbsApi {
     };
     const request: BlockRequest = { snapshotId, blockIndex, put };
     return withRetries(this.#context, subject, signal, async (stop) => {
-      const { headers } = await this.#sendBlock(request, command, stop);
+      const { headers } = await this.#transport.sendBlock(request, command, stop);
       const stored = headerText(headers, "x-amz-checksum");
       if (stored !== undefined && stored !== checksum) {
         const message = "the service took other bytes than were sent (its checksum differs).";
@@ -223,57 +224,14 @@ export class SdkEbs implements EbsApi {
       }),
     });
     return withRetries(this.#context, subject, signal, async (stop) => {
-      const { body } = await this.#send(command, stop);
+      const { body } = await this.#transport.send(command, stop);
       return readStatus(body);
     });
   }
 
   async close(): Promise<void> {
-    this.#client.sdk.destroy();
+    this.#transport.close();
   }
-
-  /** One attempt through the SDK: resolves with the whole answer. */
-  async #send(command: object, abortSignal: AbortSignal, exchange?: Exchange): Promise<Exchange> {
-    const passed = exchange ?? newExchange(this.#stallMs, false);
-    const sender = this.#client.sdk as unknown as Sender;
-    await sender.send(command, { abortSignal, exchange: passed });
-    return passed;
-  }
-
-  /** The same for a block, which lands in `target` where one is given; the SDK is asked if need be. */
-  async #sendBlock(
-    request: BlockRequest,
-    command: () => object,
-    signal: AbortSignal,
-    target?: Uint8Array,
-  ): Promise<Exchange> {
-    const signedBlocks = this.#signedBlocks;
-    if (signedBlocks !== undefined) {
-      const answer = await signedBlocks.send(request, signal, this.#stallMs, target);
-      if (answer !== undefined) return answer;
-      // Asked a second time: that is one more request.
-      const operation = request.put === undefined ? "GetSnapshotBlock" : "PutSnapshotBlock";
-      this.#context.meter.count(operation, "requests");
-    }
-    const { sdk, handler } = this.#client;
-    const exchange = newExchange(this.#stallMs, true, target);
-    await this.#send(command(), signal, exchange);
-    this.#signedBlocks = SignedBlocks.after(sdk, handler, exchange.sent, request);
-    return exchange;
-  }
-
-  #renewClient(): void {
-    const old = this.#client.sdk;
-    this.#signedBlocks = undefined;
-    this.#client = makeClient(this.#clientOptions, true);
-    // Requests in flight on the old client's connections may still end well.
-    setTimeout(() => old.destroy(), this.#context.ioTimeoutMs).unref();
-  }
-}
-
-/** EBSClient.send without its types: the SDK hands options it does not know to the handler. */
-interface Sender {
-  send(command: object, options: object): Promise<unknown>;
 }
 
 function listInput(options: Asked): {

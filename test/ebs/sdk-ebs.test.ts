@@ -173,6 +173,14 @@ test("expired credentials are renewed once", async () => {
   expect(error).toMatchObject({ errno: "EACCES", attempts: 2 });
 });
 
+test("credentials that stay expired cost no connections", async () => {
+  const expired = exception("ExpiredTokenException", 403);
+  const { api, stub } = await serve({ concurrency: 4 }, expired);
+  const read = () => failure(api.getSnapshotBlock(SNAPSHOT, 3, "AAAB", shared()));
+  for (let round = 0; round < 20; round += 1) await Promise.all([read(), read(), read(), read()]);
+  expect(stub.connections()).toBeLessThanOrEqual(8);
+});
+
 test("nothing listening: a sentence with the URL, soon", async () => {
   const stub = await startStub(hang);
   await stub.close();

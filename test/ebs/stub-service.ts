@@ -9,6 +9,8 @@ export interface StubService {
   readonly url: string;
   /** `METHOD path?query` of every request so far. */
   readonly requests: string[];
+  /** Accepted so far. */
+  connections(): number;
   close(): Promise<void>;
 }
 
@@ -23,10 +25,15 @@ export async function startStub(...answers: Answer[]): Promise<StubService> {
     request.on("end", () => answer(request, response, Buffer.concat(chunks)));
     request.on("error", () => {});
   });
+  let connections = 0;
+  server.on("connection", () => {
+    connections += 1;
+  });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests,
+    connections: () => connections,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -44,8 +51,13 @@ export function json(value: unknown, status = 200): Answer {
 
 export function exception(name: string, status: number, fields: object = {}): Answer {
   return (_request, response) => {
-    response.writeHead(status, { "x-amzn-ErrorType": name, "x-amzn-requestid": "req-2" });
-    response.end(JSON.stringify({ Message: `it says ${name}`, ...fields }));
+    const body = JSON.stringify({ Message: `it says ${name}`, ...fields });
+    response.writeHead(status, {
+      "x-amzn-ErrorType": name,
+      "x-amzn-requestid": "req-2",
+      "content-length": Buffer.byteLength(body),
+    });
+    response.end(body);
   };
 }
 

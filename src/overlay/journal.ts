@@ -68,6 +68,17 @@ export class Journal {
     this.#compactAt = Math.max(compactFloor, this.#log.size * COMPACT_FACTOR);
   }
 
+  /**
+   * Makes durable what was found at opening, before it is built upon: a process that was killed may have
+   * left more than it had synced, which everybody sees until the power goes. @throws Failure EIO
+   */
+  settle(): Promise<void> {
+    return this.#trusted(async () => {
+      await this.#store.sync();
+      await this.#log.sync();
+    });
+  }
+
   /** What every use of the overlay's bytes must ask first. @throws Failure EIO after a failed sync */
   check(): void {
     if (this.#failed !== undefined) throw this.#failed;

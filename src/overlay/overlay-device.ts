@@ -81,8 +81,9 @@ export class OverlayDevice implements WritableBlockDevice {
     this.#map = new DirtyMap(this.#masks);
     this.#store = new OverlayStore(folder.files, this.size);
     this.#puncher = new HolePuncher(this.#map, this.#store);
+    let journal: Journal | undefined;
     try {
-      this.#journal = new Journal(
+      journal = new Journal(
         folder.files,
         this.#store,
         this.#map,
@@ -92,10 +93,12 @@ export class OverlayDevice implements WritableBlockDevice {
       );
       checkOverlayFiles(this.#map, this.#store);
     } catch (error) {
+      journal?.close();
       this.#store.close();
       this.#masks.close();
       throw error;
     }
+    this.#journal = journal;
     for (const run of this.#map.runs()) this.filter.mark(run.first, run.end);
     // Bytes that no journal knows: written before a crash and never flushed.
     this.#puncher.add({ start: 0, end: this.size / SECTOR_SIZE }, CLEAN);
@@ -107,15 +110,22 @@ export class OverlayDevice implements WritableBlockDevice {
   }
 
   /**
-   * Opens the overlay of a session, as it was when last flushed, above `base`.
-   * @throws Failure EIO where the journal is damaged
+   * Opens the overlay of a session above `base`, as it was when last flushed or newer.
+   * @throws Failure EIO where the journal is damaged, or the disk fails; the base is not closed then
    */
   static async open(
     folder: OverlayFolder,
     base: BlockDevice,
     options: OverlayOptions = {},
   ): Promise<OverlayDevice> {
-    return new OverlayDevice(folder, base, options);
+    const device = new OverlayDevice(folder, base, options);
+    try {
+      await device.#journal.settle();
+    } catch (error) {
+      await device.#release();
+      throw error;
+    }
+    return device;
   }
 
   async read(offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -241,12 +251,18 @@ export class OverlayDevice implements WritableBlockDevice {
     try {
       await this.flush();
     } finally {
-      await this.#puncher.close();
-      this.#journal.close();
-      this.#store.close();
-      this.#masks.close();
+      await this.#release();
       await this.base.close();
     }
+  }
+
+  /** Gives back all but the base. */
+  async #release(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#puncher.close();
+    this.#journal.close();
+    this.#store.close();
+    this.#masks.close();
   }
 
   async #flushThen(then: () => Promise<void>): Promise<void> {

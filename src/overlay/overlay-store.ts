@@ -19,8 +19,9 @@ export class OverlayStore {
   readonly #files: SessionFiles;
   readonly #segmentBytes: number;
   readonly #segments: (DiskFile | undefined)[] = [];
+  /** At first all: a process that was killed may have left bytes that only the page cache holds. */
   readonly #unsynced = new Set<DiskFile>();
-  #newNames = false;
+  #newNames = true;
 
   /**
    * @param size of the volume, bytes
@@ -31,7 +32,9 @@ export class OverlayStore {
     this.#segmentBytes = segmentBytes;
     for (let segment = 0; segment * segmentBytes < size; segment++) {
       const name = segmentName(segment);
-      this.#segments.push(files.exists(name) ? files.open(name) : undefined);
+      const file = files.exists(name) ? files.open(name) : undefined;
+      this.#segments.push(file);
+      if (file !== undefined) this.#unsynced.add(file);
     }
   }
 

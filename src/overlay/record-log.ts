@@ -132,7 +132,8 @@ export class RecordLog {
   #end: number;
   #filled: number;
   #generation: number;
-  #durable: number;
+  /** Nothing before the first sync: of a process that was killed, the page cache may hold the last. */
+  #durable = 0;
 
   private constructor(file: DiskFile, state: Replayed) {
     this.#file = file;
@@ -140,7 +141,6 @@ export class RecordLog {
     this.#end = state.end;
     this.#filled = state.end;
     this.#generation = state.generation;
-    this.#durable = state.generation;
   }
 
   /** Starts an empty log in a file of that name; durable once synced and its folder as well. */
@@ -161,7 +161,10 @@ export class RecordLog {
     }
   }
 
-  /** Opens a log, replays it and cuts a torn tail. @throws Failure EIO as replay */
+  /**
+   * Opens a log, replays it and cuts a torn tail. What was replayed is durable only after a sync.
+   * @throws Failure EIO as replay
+   */
   static open(files: SessionFiles, name: string, onRecord: (payload: Buffer) => void): RecordLog {
     const file = files.open(name);
     try {

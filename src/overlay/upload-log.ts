@@ -45,20 +45,36 @@ export class UploadLog implements DigestLedger {
   static async open(files: SessionFiles, reserve: Reserve, attempt: number): Promise<UploadLog> {
     const name = `uploads-${attempt}`;
     try {
-      if (files.exists(name)) return new UploadLog(files, reserve, name, false);
+      if (files.exists(name)) return await UploadLog.#made(files, reserve, name, false);
     } catch (error) {
       if (!(error instanceof DamagedLog)) throw error;
     }
     const aside = `${name}.new`;
-    const begun = new UploadLog(files, reserve, aside, true);
+    const begun = await UploadLog.#made(files, reserve, aside, true);
     try {
-      await begun.#log.sync();
       await files.replace(aside, name);
     } catch (error) {
       await begun.close();
       throw error;
     }
     return begun;
+  }
+
+  /** Opened or begun, and durable. */
+  static async #made(
+    files: SessionFiles,
+    reserve: Reserve,
+    name: string,
+    fresh: boolean,
+  ): Promise<UploadLog> {
+    const log = new UploadLog(files, reserve, name, fresh);
+    try {
+      await log.#log.sync();
+    } catch (error) {
+      await log.close();
+      throw error;
+    }
+    return log;
   }
 
   /** Resolves when it is durable that the block is going to be put. @throws Failure ENOSPC, EIO */

@@ -196,6 +196,16 @@ export class CrashDisk implements SessionFiles {
     return found;
   }
 
+  /** What the next process finds when this one is killed: all that was written, synced or not. */
+  afterKill(): CrashDisk {
+    const found = new CrashDisk();
+    for (const [name, file] of this.#files) {
+      found.#files.set(name, { ...file, pending: [...file.pending] });
+    }
+    this.operationsLeft = 0;
+    return found;
+  }
+
   /** Changes what is on the disk behind everyone's back. */
   corrupt(name: string, offset: number): void {
     const file = this.#files.get(name)!;

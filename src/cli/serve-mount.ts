@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { DiskReading } from "../cache/disk-cache.js";
 import { errnoOf, Failure } from "../common/failure.js";
 import { type Logger, openLog } from "../common/log.js";
+import type { ImageDirectoryOptions } from "../filesystem/image-directory.js";
 import { createFuseDriver } from "../fuse/create-driver.js";
 import { parseMountOptions } from "../fuse/mount-options.js";
 import { backgroundLogFile, tellParent } from "../mount/background.js";
@@ -29,55 +30,61 @@ export async function serveMount(
   boundHeapGrowth();
   const log = openLog(options.logLevel, logFile);
   try {
+    const fileSystem = fileSystemOptions(options.o, mode);
     await interruptible(async (signal) => {
-      const wanted = parseMountOptions(options.o);
       const driver = await createFuseDriver(options.fuseDriver);
       const bare = await openService(options, log);
       const { service, diskReading } = await withCacheFolder(bare, options);
-      const volumes = await open(service, log, mountPoint);
-      const live = await LiveMount.start({
-        volumes,
-        meter: service.meter,
-        ...(diskReading && { diskReading }),
-        driver,
-        folder,
-        mountPoint,
-        snapshots,
-        mode,
-        mountOptions: options.o,
-        fileSystem: {
-          allowOther: wanted.allowOther,
-          readOnly: mode === "ro" || wanted.readOnly === true,
-          ...(wanted.uid === undefined ? {} : { uid: wanted.uid }),
-          ...(wanted.gid === undefined ? {} : { gid: wanted.gid }),
-          ...(wanted.umask === undefined ? {} : { umask: wanted.umask }),
-        },
-        kernelReadAhead: KERNEL_READ_AHEAD,
-        ...(logFile === undefined ? {} : { logFile }),
-        log,
-      }).catch(async (error: unknown) => {
-        await volumes.close();
-        throw error;
-      });
-      if (logFile !== undefined) process.chdir("/");
-      log.info({ snapshots, mountPoint, driver: options.fuseDriver }, "mounted");
-      const images = volumes.list.map(({ name }) => join(mountPoint, name));
-      // Stopped before anybody was told of it: as if it had never been.
-      if (signal.aborted || !(await tellParent({ kind: "ready", images }))) {
-        live.stopFinishing();
-        await live.end(true).catch(() => {});
-        throw signal.aborted
-          ? signal.reason
-          : new Failure("EINTR", "The command that mounts died.");
+      try {
+        const live = await LiveMount.start({
+          volumes: await open(service, log, mountPoint),
+          meter: service.meter,
+          ...(diskReading && { diskReading }),
+          driver,
+          folder,
+          mountPoint,
+          snapshots,
+          mode,
+          mountOptions: options.o,
+          fileSystem,
+          kernelReadAhead: KERNEL_READ_AHEAD,
+          ...(logFile === undefined ? {} : { logFile }),
+          log,
+        });
+        if (logFile !== undefined) process.chdir("/");
+        log.info({ snapshots, mountPoint, driver: options.fuseDriver }, "mounted");
+        const images = live.imageNames.map((name) => join(mountPoint, name));
+        if (signal.aborted || !(await tellParent({ kind: "ready", images }))) {
+          await live.undo();
+          throw signal.aborted
+            ? signal.reason
+            : new Failure("EINTR", "The command that mounts died.");
+        }
+        if (logFile === undefined) sayImages(images, log);
+        await stayUntilEnd(live, signal, log);
+      } finally {
+        await service.api.close();
       }
-      if (logFile === undefined) sayImages(images, log);
-      await stayUntilEnd(live, signal, log);
-      await service.api.close();
     });
   } catch (error) {
     log.error((error as Error).message);
     throw error;
   }
+}
+
+/** What of the -o options is for our own file system. @throws UsageFailure */
+function fileSystemOptions(
+  given: readonly string[],
+  mode: MountPlan["mode"],
+): ImageDirectoryOptions {
+  const { allowOther, readOnly, uid, gid, umask } = parseMountOptions(given);
+  return {
+    allowOther,
+    readOnly: mode === "ro" || readOnly === true,
+    ...(uid !== undefined && { uid }),
+    ...(gid !== undefined && { gid }),
+    ...(umask !== undefined && { umask }),
+  };
 }
 
 /** Closing the service closes the disk cache too. Loads it only where it is wanted. */

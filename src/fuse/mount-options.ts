@@ -23,7 +23,6 @@ const FLAGS = new Set([
   "async",
   "atime",
   "default_permissions",
-  "dev",
   "diratime",
   "dirsync",
   "exec",
@@ -35,7 +34,6 @@ const FLAGS = new Set([
   "nosuid",
   "relatime",
   "strictatime",
-  "suid",
   "sync",
 ]);
 

@@ -1,27 +1,19 @@
 /** Takes away a mount that has no process to ask: by umount(8) as root, else by fusermount3. */
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import { Failure } from "../common/failure.js";
-
-const run = promisify(execFile);
+import { run } from "../fuse/run.js";
 
 /** @throws Failure EBUSY or EPERM with the tool's own words. */
 export async function clearMount(mountPoint: string, lazy: boolean): Promise<void> {
-  const [tool, args] =
+  const { status, message } =
     process.getuid?.() === 0
-      ? ["umount", lazy ? ["-l", mountPoint] : [mountPoint]]
-      : ["fusermount3", ["-u", ...(lazy ? ["-z"] : []), mountPoint]];
-  try {
-    await run(tool as string, args as string[], { timeout: 30_000 });
-  } catch (cause) {
-    const said = String((cause as { stderr?: string }).stderr ?? "").trim();
-    const busy = /busy/i.test(said);
+      ? await run("umount", [...(lazy ? ["-l"] : []), "--", mountPoint])
+      : await run("fusermount3", ["-u", ...(lazy ? ["-z"] : []), "--", mountPoint]);
+  if (status === 0) return;
+  if (/busy/i.test(message)) {
     throw new Failure(
-      busy ? "EBUSY" : "EPERM",
-      busy
-        ? `${mountPoint} is in use: close its files, detach loop devices on them (losetup -d), then try again, or use --lazy.`
-        : `${mountPoint} cannot be unmounted: ${said || (cause as Error).message}.`,
-      { cause },
+      "EBUSY",
+      `${mountPoint} is in use: close its files, detach loop devices on them (losetup -d), then try again, or use --lazy.`,
     );
   }
+  throw new Failure("EPERM", `${mountPoint} cannot be unmounted: ${message}`);
 }

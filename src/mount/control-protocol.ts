@@ -4,6 +4,7 @@
  * ends with one `done` or `failed`. The socket lies in a folder that only its user can enter, which
  * is all the protection there is and all that is needed.
  */
+import { StringDecoder } from "node:string_decoder";
 import type { ErrnoName } from "../common/failure.js";
 
 export type ControlRequest =
@@ -34,9 +35,10 @@ const MAX_LINE = 1024 * 1024;
 
 /** Splits a byte stream into JSON lines. @throws where a line is too long or is not JSON. */
 export function lineReader(onLine: (value: unknown) => void): (chunk: Buffer) => void {
+  const decoder = new StringDecoder("utf8");
   let pending = "";
   return (chunk) => {
-    pending += chunk.toString("utf8");
+    pending += decoder.write(chunk);
     for (let end = pending.indexOf("\n"); end >= 0; end = pending.indexOf("\n")) {
       const line = pending.slice(0, end);
       pending = pending.slice(end + 1);

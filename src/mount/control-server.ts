@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { errnoOf } from "../common/failure.js";
+import { errnoOf, Failure } from "../common/failure.js";
 import {
   type CommitProgress,
   type ControlAnswer,
@@ -17,6 +17,8 @@ import {
 const MAX_SOCKET_PATH = 107;
 /** Callers at one time; each is a person's command or a monitor's poll. */
 const MAX_CALLERS = 32;
+/** How long a caller may take to say what it wants, and to take its answer, ms. */
+const PATIENCE_MS = 10_000;
 
 export interface ControlHandler {
   status(): Promise<unknown>;
@@ -40,7 +42,9 @@ export async function listenForControl(
     folder = mkdtempSync(join(tmpdir(), "ebsmount-"));
     path = join(folder, "control");
   }
-  const server = createServer((socket) => serve(socket, handler));
+  /** Of callers that have not said yet what they want. */
+  const silent = new Set<Socket>();
+  const server = createServer((socket) => serve(socket, handler, silent));
   server.maxConnections = MAX_CALLERS;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -50,28 +54,37 @@ export async function listenForControl(
     path,
     close() {
       server.close();
+      for (const socket of silent) socket.destroy();
       if (folder !== undefined) rmSync(dirname(path), { recursive: true, force: true });
     },
   };
 }
 
-function serve(socket: Socket, handler: ControlHandler): void {
+function serve(socket: Socket, handler: ControlHandler, silent: Set<Socket>): void {
+  silent.add(socket);
+  const end = () => void socket.destroy();
+  const patience = setTimeout(end, PATIENCE_MS).unref();
   const send = (answer: ControlAnswer) => {
     if (socket.writable) socket.write(`${JSON.stringify(answer)}\n`);
   };
   const answer = async (request: ControlRequest) => {
+    clearTimeout(patience);
+    silent.delete(socket);
     try {
-      const result =
-        request.command === "status"
-          ? await handler.status()
-          : await handler.unmount(request.lazy, (progress) => send({ kind: "progress", progress }));
-      send({ kind: "done", result });
+      const progress = (now: CommitProgress) => send({ kind: "progress", progress: now });
+      send({ kind: "done", result: await carryOut(request, handler, progress) });
     } catch (error) {
       send({ kind: "failed", errno: errnoOf(error), message: (error as Error).message });
     }
     socket.end();
+    // The answer is not waited for beyond reason where nobody takes it.
+    setTimeout(end, PATIENCE_MS).unref();
   };
   const read = lineReader((value) => void answer(value as ControlRequest));
+  socket.on("close", () => {
+    clearTimeout(patience);
+    silent.delete(socket);
+  });
   // A caller that goes away takes nothing with it: what it asked for goes on.
   socket.on("error", () => {});
   socket.on("data", (chunk) => {
@@ -81,4 +94,22 @@ function serve(socket: Socket, handler: ControlHandler): void {
       socket.destroy();
     }
   });
+}
+
+function carryOut(
+  request: ControlRequest,
+  handler: ControlHandler,
+  onProgress: (progress: CommitProgress) => void,
+): Promise<unknown> {
+  switch (request.command) {
+    case "status":
+      return handler.status();
+    case "unmount":
+      return handler.unmount(request.lazy, onProgress);
+    default:
+      throw new Failure(
+        "EINVAL",
+        "The mount is of another version of ebsmount, which does not know this command; umount ends it.",
+      );
+  }
 }

@@ -55,25 +55,23 @@ export class LiveMount {
   #commit: CommitProgress | undefined;
   #phase: MountStatus["phase"] = "mounted";
 
-  /** Resolves when the mount answers. @throws Failure; then nothing is left behind. */
+  /**
+   * Resolves when the mount answers. The volumes are its own from the call on: it closes them at its end.
+   * @throws Failure; then nothing is left behind.
+   */
   static async start(options: LiveMountOptions): Promise<LiveMount> {
-    const fileSystem = createFileSystem(options.volumes.list, options.fileSystem);
-    const mounted = await options.driver.mount({
-      mountPoint: options.mountPoint,
-      source: options.snapshots.join(",") || "blank",
-      fileSystem,
-      options: options.mountOptions,
-      readAheadBytes: options.kernelReadAhead,
-      directReads: options.volumes.directReads(
-        options.volumes.list.map(({ name }) => fileSystem.lookup(ROOT_INODE, name).inode),
-      ),
-      log: (level, message) => options.log[level](message),
-    });
+    let mounted: Mounted;
+    try {
+      mounted = await mountVolumes(options);
+    } catch (error) {
+      await options.volumes.close();
+      throw error;
+    }
     const live = new LiveMount(options, mounted);
     try {
       await live.#announce();
     } catch (error) {
-      await mounted.unmount(true);
+      await live.undo();
       throw error;
     }
     return live;
@@ -97,9 +95,20 @@ export class LiveMount {
     return this.outcome;
   }
 
+  /** Ends a mount that nobody was told of, as if it had never been: nothing is made of its changes. */
+  async undo(): Promise<void> {
+    this.stopFinishing();
+    await this.end(true).catch(() => {});
+  }
+
   /** Gives up finishing; the changes stay in the session. */
   stopFinishing(): void {
     this.#stopping.abort();
+  }
+
+  /** Of the image files, without their folder. */
+  get imageNames(): string[] {
+    return this.#options.volumes.list.map(({ name }) => name);
   }
 
   status(): MountStatus {
@@ -169,4 +178,20 @@ export class LiveMount {
       if (this.#record !== undefined) removeRecord(folder, this.#record);
     }
   }
+}
+
+async function mountVolumes(options: LiveMountOptions): Promise<Mounted> {
+  const { volumes, mountPoint, snapshots, driver, log } = options;
+  const fileSystem = createFileSystem(volumes.list, options.fileSystem);
+  return driver.mount({
+    mountPoint,
+    source: snapshots.join(",") || "blank",
+    fileSystem,
+    options: options.mountOptions,
+    readAheadBytes: options.kernelReadAhead,
+    directReads: volumes.directReads(
+      volumes.list.map(({ name }) => fileSystem.lookup(ROOT_INODE, name).inode),
+    ),
+    log: (level, message) => log[level](message),
+  });
 }

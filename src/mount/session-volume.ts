@@ -3,12 +3,14 @@
  * or over nothing. Finishing it commits the session and throws it away once the snapshot is made;
  * whatever goes wrong before that leaves the session as it is.
  */
+import type { BlockCache } from "../cache/block-cache.js";
 import { Failure } from "../common/failure.js";
 import { directReads } from "../device/direct-reads.js";
 import type { SnapshotDevice } from "../device/snapshot-device.js";
 import { ZeroDevice } from "../device/zero-device.js";
 import type { EbsApi } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
+import type { DirectReads } from "../fuse/driver.js";
 import { BackgroundUpload } from "../overlay/background-upload.js";
 import { commit } from "../overlay/committer.js";
 import { OverlayDevice } from "../overlay/overlay-device.js";
@@ -22,7 +24,7 @@ import {
   type VolumeOptions,
   type VolumeService,
 } from "./snapshot-volumes.js";
-import type { Volumes } from "./volumes.js";
+import type { CacheReading, Volumes } from "./volumes.js";
 
 export interface SessionVolumeOptions extends VolumeOptions {
   /** Wait until the new snapshot is completed. */
@@ -65,7 +67,7 @@ export async function openSessionVolume(
   const { parentSnapshotId, kind } = session.record;
   const cache = openCache(service, options);
   let below: SnapshotDevice | undefined;
-  let overlay: OverlayDevice;
+  let overlay: OverlayDevice | undefined;
   try {
     if (parentSnapshotId !== undefined) {
       below = await openDevice(service, cache, parentSnapshotId, options);
@@ -74,35 +76,81 @@ export async function openSessionVolume(
       ...(options.overlayLimit === undefined ? {} : { limitBytes: options.overlayLimit }),
       flushEveryMs: FLUSH_EVERY,
     });
+    const upload =
+      options.writeback !== undefined && kind === "rw"
+        ? await Upload.open(session, overlay, service.api)
+        : undefined;
+    return new SessionVolume({ api: service.api, session, options, cache, below, overlay, upload });
   } catch (error) {
-    await below?.close();
+    // The overlay closes what is below it.
+    await (overlay ?? below)?.close();
     cache.close();
     throw error;
   }
-  const upload =
-    options.writeback !== undefined && kind === "rw"
-      ? await Upload.open(session, overlay, service.api)
-      : undefined;
-  const background =
-    upload === undefined
-      ? undefined
-      : new BackgroundUpload(upload, {
-          ...options.writeback,
-          log: (level, message) => options.log[level](message),
-        });
-  let end: "kept" | "committed" | "thrown away" = "kept";
+}
 
-  async function finish(
+interface Parts {
+  readonly api: EbsApi;
+  readonly session: Session;
+  readonly options: SessionVolumeOptions;
+  readonly cache: BlockCache;
+  readonly below: SnapshotDevice | undefined;
+  readonly overlay: OverlayDevice;
+  readonly upload: Upload | undefined;
+}
+
+class SessionVolume implements Volumes {
+  readonly list: Volumes["list"];
+  readonly session: string;
+  readonly #parts: Parts;
+  readonly #background: BackgroundUpload | undefined;
+  /** What becomes of the session at the end. */
+  #end: "kept" | "committed" | "thrown away" = "kept";
+
+  constructor(parts: Parts) {
+    const { session, overlay, upload, options } = parts;
+    this.#parts = parts;
+    this.session = session.id;
+    this.list = [{ name: `${session.record.parentSnapshotId ?? "volume"}.img`, device: overlay }];
+    if (upload !== undefined) {
+      this.#background = new BackgroundUpload(upload, {
+        ...options.writeback,
+        log: (level, message) => options.log[level](message),
+      });
+    }
+  }
+
+  directReads(inodes: readonly number[]): DirectReads | undefined {
+    const { below, overlay } = this.#parts;
+    if (below === undefined) return undefined;
+    const dirtyFilter = overlay.filter.memory;
+    return directReads([{ inode: inodes[0] as number, device: below, dirtyFilter }]);
+  }
+
+  cacheReading(): CacheReading {
+    return readingOf(this.#parts.cache);
+  }
+
+  dirtyBytes(): number {
+    return this.#parts.overlay.dirtyBytes;
+  }
+
+  pendingSnapshot(): string | undefined {
+    return this.#parts.session.record.upload?.snapshotId;
+  }
+
+  async finish(
     onProgress: (progress: CommitProgress) => void,
     signal: AbortSignal,
   ): Promise<MountOutcome> {
-    await background?.stop();
-    if (kind === "scratch") {
-      end = "thrown away";
+    const { api, session, options, overlay, upload } = this.#parts;
+    await this.#background?.stop();
+    if (session.record.kind === "scratch") {
+      this.#end = "thrown away";
       return { message: "The changes were scratch and are thrown away." };
     }
     try {
-      const { snapshotId, isPending } = await commit(session, overlay, service.api, {
+      const { snapshotId, isPending } = await commit(session, overlay, api, {
         concurrency: options.concurrency,
         wait: options.wait,
         signal,
@@ -110,7 +158,7 @@ export async function openSessionVolume(
         ...(upload === undefined ? {} : { upload }),
       });
       if (isPending && snapshotId !== undefined) return { snapshotId, message: notYet(session) };
-      end = "committed";
+      this.#end = "committed";
       return snapshotId === undefined
         ? { message: "Nothing was changed: there is no new snapshot." }
         : { snapshotId, message: `The changes are snapshot ${snapshotId}.${leftBehind(session)}` };
@@ -123,40 +171,23 @@ export async function openSessionVolume(
     }
   }
 
-  return {
-    list: [{ name: `${parentSnapshotId ?? "volume"}.img`, device: overlay }],
-    session: session.id,
-    directReads: (inodes) =>
-      below === undefined
-        ? undefined
-        : directReads([
-            {
-              inode: inodes[0] as number,
-              device: below,
-              dirtyFilter: overlay.filter.memory,
-            },
-          ]),
-    cacheReading: () => readingOf(cache),
-    dirtyBytes: () => overlay.dirtyBytes,
-    pendingSnapshot: () => session.record.upload?.snapshotId,
-    finish,
-    close: async () => {
-      await background?.stop();
-      try {
-        // It closes what is below it as well.
-        await overlay.close();
-      } finally {
-        cache.close();
-        await part();
-      }
-    },
-  };
+  async close(): Promise<void> {
+    await this.#background?.stop();
+    try {
+      // It closes what is below it as well.
+      await this.#parts.overlay.close();
+    } finally {
+      this.#parts.cache.close();
+      await this.#part();
+    }
+  }
 
   /** Keeps the session, or what is worth keeping of it. */
-  async function part(): Promise<void> {
+  async #part(): Promise<void> {
+    const { session, options, overlay } = this.#parts;
     try {
-      if (end === "committed") await session.retire();
-      else if (end === "thrown away" || (options.isNew && overlay.isUntouched))
+      if (this.#end === "committed") await session.retire();
+      else if (this.#end === "thrown away" || (options.isNew && overlay.isUntouched))
         await session.remove();
     } finally {
       await session.close();

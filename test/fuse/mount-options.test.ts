@@ -22,6 +22,8 @@ describe("parseMountOptions", () => {
 
   it.each([
     ["allow_othr", /"allow_othr" is not known/],
+    ["suid", /"suid" is not known/],
+    ["dev", /"dev" is not known/],
     ["allow_other=1", /"allow_other=1" is not known/],
     ["uid=root", /"uid=root" needs a number/],
     ["uid", /"uid" needs a number/],

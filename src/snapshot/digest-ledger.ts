@@ -9,16 +9,17 @@
  * The file is not flushed: it outlives its process but perhaps not a power cut. That loses puts from
  * it, never invents one that was not made, and CompleteSnapshot's checksum refuses what disagrees.
  */
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { Failure } from "../common/failure.js";
+import { openOwnFile } from "../common/own-file.js";
 import { nextData, sizeOf, tryLock } from "../common/posix.js";
-import { MAX_VOLUME_GIB } from "../common/sizes.js";
+import { BLOCKS_PER_GIB, MAX_VOLUME_GIB } from "../common/sizes.js";
 import { DIGEST_SIZE, LinearChecksum } from "../ebs/checksum.js";
 
 const PAGE_DIGESTS = 256;
 const READ_BYTES = 65_536;
 /** Largest sensible ledger file: one digest for each block of the largest volume. */
-const MAX_FILE_BYTES = MAX_VOLUME_GIB * 2048 * DIGEST_SIZE;
+const MAX_FILE_BYTES = MAX_VOLUME_GIB * BLOCKS_PER_GIB * DIGEST_SIZE;
 
 export interface BlockDigest {
   readonly blockIndex: number;
@@ -97,13 +98,10 @@ export class FileDigests implements DigestLedger {
 
   /**
    * @param fresh forget what an earlier run noted there.
-   * @throws Failure EBUSY while another process uses the file.
+   * @throws Failure EBUSY while another process uses the file, EEXIST where it is not this user's own.
    */
   static async open(path: string, fresh: boolean): Promise<FileDigests> {
-    const file = await open(path, "a+", 0o600).then(async (created) => {
-      await created.close();
-      return await open(path, "r+");
-    });
+    const file = await openOwnFile(path, true);
     try {
       if (!tryLock(file.fd)) {
         throw new Failure("EBUSY", `Another process is using ${path}; wait until it has ended.`);

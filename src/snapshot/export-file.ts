@@ -6,10 +6,10 @@
  * ended, what of it had reached the disk, or who has touched the file since. Holes are never written:
  * a new file is given its full size at once, and one that is gone on with has its holes emptied.
  */
-import { constants } from "node:fs";
-import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, link, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Failure } from "../common/failure.js";
+import { openOwnFile } from "../common/own-file.js";
 import { nextData, punchHole, tryLock } from "../common/posix.js";
 import { BLOCK_SIZE, GIB } from "../common/sizes.js";
 import { sha256 } from "../ebs/checksum.js";
@@ -49,7 +49,8 @@ export class ExportFile implements ImageTarget {
   /**
    * Opens FILE.partial, new or as an earlier run left it.
    * @param force overwrite a finished FILE, and forget an unfinished one of another snapshot.
-   * @throws Failure EEXIST without force, EBUSY while another export writes there.
+   * @throws Failure EEXIST without force, or where what is there is not this user's own; EBUSY while
+   * another export writes there.
    */
   static async open(path: string, snapshotId: SnapshotId, force: boolean): Promise<ExportFile> {
     const final = await realpath(path).catch(() => path);
@@ -57,9 +58,8 @@ export class ExportFile implements ImageTarget {
       throw new Failure("EEXIST", `${path} exists already; --force replaces it.`);
     }
     const partial = `${final}.partial`;
-    const { O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
-    const flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
-    const file = await open(partial, flags, 0o600).catch((cause: Error) => {
+    const file = await openOwnFile(partial, true).catch((cause: Error) => {
+      if (cause instanceof Failure) throw cause;
       throw new Failure("EACCES", `${partial} cannot be opened (${cause.message}).`, { cause });
     });
     try {
@@ -72,7 +72,6 @@ export class ExportFile implements ImageTarget {
           `Another export is writing ${partial}; wait until it has ended.`,
         );
       }
-      if (!opened.isFile()) throw new Failure("EEXIST", `${partial} is not a file; remove it.`);
       const found = await readExportRecord(`${partial}.json`);
       const same = found?.snapshotId === snapshotId && found.volumeSizeGiB * GIB === opened.size;
       if (opened.size > 0 && !same && !force) {
@@ -146,17 +145,28 @@ export class ExportFile implements ImageTarget {
   async finish(): Promise<void> {
     await this.#writer.sync();
     try {
-      if (!this.#force && (await exists(this.#path))) {
-        const message = `${this.#path} has appeared meanwhile; the image is whole in ${this.#partial}.`;
-        throw new Failure("EEXIST", message);
-      }
-      await rename(this.#partial, this.#path);
+      if (this.#force) await rename(this.#partial, this.#path);
+      else await this.#renameToNew();
       const folder = await open(dirname(this.#path), "r");
       await folder.sync().finally(() => folder.close());
     } catch (error) {
       throw writeFailure(this.#path, error);
     }
     for (const path of [this.#recordPath, this.#ledgerPath]) await rm(path, { force: true });
+  }
+
+  /** Never over a file that has appeared, where the file system has links to do that with. */
+  async #renameToNew(): Promise<void> {
+    try {
+      await link(this.#partial, this.#path);
+      await rm(this.#partial);
+    } catch (error) {
+      if (await exists(this.#path)) {
+        const message = `${this.#path} has appeared meanwhile; the image is whole in ${this.#partial}.`;
+        throw new Failure("EEXIST", message, { cause: error });
+      }
+      await rename(this.#partial, this.#path);
+    }
   }
 
   /** Closes it; a file that was never prepared and that no earlier run began is not left behind. */

@@ -47,11 +47,20 @@ export function listRecords(folder: StateFolder): { record: MountRecord; alive: 
     if (!name.endsWith(".json")) continue;
     try {
       const record = JSON.parse(readFileSync(join(folder.mounts, name), "utf8")) as MountRecord;
-      if (typeof record.pid !== "number" || typeof record.mountPoint !== "string") continue;
+      if (!isRecord(record)) continue;
       found.push({ record, alive: isAlive(record.pid, record.startTicks) });
     } catch {
       // It was removed meanwhile, or is not ours.
     }
   }
   return found.sort((a, b) => a.record.startedAt.localeCompare(b.record.startedAt));
+}
+
+function isRecord({ pid, startTicks, mountPoint, snapshots, ...more }: MountRecord): boolean {
+  const texts = [startTicks, mountPoint, more.controlSocket, more.startedAt, more.mode, more.id];
+  return (
+    typeof pid === "number" &&
+    texts.every((text) => typeof text === "string") &&
+    Array.isArray(snapshots)
+  );
 }

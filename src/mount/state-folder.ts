@@ -3,7 +3,7 @@
  * mount sessions with data not yet in a snapshot. One folder a user, readable by nobody else, since
  * overlays hold the contents of disks.
  */
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { Failure } from "../common/failure.js";
@@ -20,7 +20,7 @@ export interface StateFolder {
  * Opens the state folder, made with mode 0700 where it is missing. The first of these that is set:
  * `chosen` (--state-dir or EBSMOUNT_STATE_DIR), $XDG_STATE_HOME/ebsmount, ~/.local/state/ebsmount.
  * Source: XDG Base Directory Specification 0.8.
- * @throws Failure EACCES where it cannot be made or written.
+ * @throws Failure EACCES where it cannot be made, or is not this user's alone to write.
  */
 export function openStateFolder(chosen?: string): StateFolder {
   const xdg = process.env.XDG_STATE_HOME;
@@ -30,7 +30,9 @@ export function openStateFolder(chosen?: string): StateFolder {
   const folder = { path, mounts: join(path, "mounts"), logs: join(path, "logs") };
   try {
     for (const one of [path, folder.mounts, folder.logs]) makeFolder(one, 0o700);
+    for (const one of [folder.mounts, folder.logs]) checkOwner(one, path);
   } catch (cause) {
+    if (cause instanceof Failure) throw cause;
     throw new Failure(
       "EACCES",
       `The state folder ${path} cannot be made (${(cause as Error).message}); choose another with --state-dir.`,
@@ -38,6 +40,16 @@ export function openStateFolder(chosen?: string): StateFolder {
     );
   }
   return folder;
+}
+
+/** What others put there would be believed. */
+function checkOwner(subfolder: string, path: string): void {
+  const { uid, mode } = statSync(subfolder);
+  if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
+  throw new Failure(
+    "EACCES",
+    `The state folder ${path} belongs to another user, or others can write to ${subfolder}; choose another with --state-dir, or run as its user.`,
+  );
 }
 
 /** Logs that are kept, the newest; far more than there are mounts alive at a time. */

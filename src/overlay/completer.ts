@@ -21,6 +21,8 @@ import type { Upload } from "./upload.js";
 const REFUSAL_PAUSES = [500, 2_000];
 /** How often the status of a snapshot that is waited for is asked for, ms. */
 const LOOK_EVERY_MS = 30_000;
+/** Empty pages in a row that are followed to the block that is looked for. */
+const MOST_EMPTY = 1_000;
 
 export class Completer {
   readonly #upload: Upload;
@@ -140,13 +142,12 @@ export class Completer {
     const { signal } = this.#options;
     for await (const { blockIndex } of attempt.log.entries()) {
       try {
-        const options = { startingBlockIndex: blockIndex, maxResults: 100 };
-        let page = await api.listSnapshotBlocks(snapshotId, {
-          ...options,
-          ...(signal && { signal }),
-        });
-        for (let n = 0; page.blockIndexes.length === 0 && page.nextToken && n < 1000; n++) {
-          page = await api.listSnapshotBlocks(snapshotId, { pageToken: page.nextToken });
+        const options = { maxResults: 100, ...(signal && { signal }) };
+        const startingBlockIndex = blockIndex;
+        let page = await api.listSnapshotBlocks(snapshotId, { ...options, startingBlockIndex });
+        for (let n = 0; page.blockIndexes.length === 0 && page.nextToken && n < MOST_EMPTY; n++) {
+          const pageToken = page.nextToken;
+          page = await api.listSnapshotBlocks(snapshotId, { ...options, pageToken });
         }
         if (page.blockIndexes[0] === blockIndex) return;
       } catch (error) {

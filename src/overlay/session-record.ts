@@ -128,15 +128,16 @@ function parseRecord(text: string, id: string): SessionRecord {
       cause,
     });
   }
+  const damaged = () =>
+    new Failure("EIO", `The record of session ${id} is damaged: check its ${RECORD_FILE}.`);
+  if (typeof record !== "object" || record === null) throw damaged();
   if (record.schema !== SCHEMA) {
     throw new Failure(
       "EINVAL",
       `Session ${id} was made by another version of ebsmount (schema ${record.schema}); use that version.`,
     );
   }
-  if (!Number.isInteger(record.volumeSizeGiB) || record.id !== id) {
-    throw new Failure("EIO", `The record of session ${id} is damaged: check its ${RECORD_FILE}.`);
-  }
+  if (!Number.isInteger(record.volumeSizeGiB) || record.id !== id) throw damaged();
   for (const snapshot of [record.parentSnapshotId, record.upload?.snapshotId]) {
     if (snapshot !== undefined) parseSnapshotId(snapshot);
   }

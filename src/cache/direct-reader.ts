@@ -8,9 +8,9 @@
  * never answered here, because the changes lie above this cache.
  */
 import { BroadcastChannel } from "node:worker_threads";
+import type { DirectReader } from "../common/direct-reads.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
-import type { DirectReader } from "../fuse/driver.js";
-import { DirtyFilter } from "../overlay/dirty-filter.js";
+import { DirtyFilter } from "./dirty-filter.js";
 import { HOLE, MISS, type SlotMemory, SlotTable, zeroBlock } from "./slot-table.js";
 
 /** One file that shows one device. */
@@ -19,7 +19,7 @@ export interface DirectFile {
   readonly device: number;
   /** Bytes. */
   readonly size: number;
-  /** The overlay's filter of changed blocks (src/overlay/dirty-filter.ts). */
+  /** The overlay's filter of changed blocks (src/cache/dirty-filter.ts). */
   readonly dirtyFilter?: SharedArrayBuffer;
 }
 
@@ -33,7 +33,7 @@ export interface DirectReaderData {
 /** Blocks that one answer may be made of; a read of 1 MiB spans three. */
 const MOST_BLOCKS = 8;
 
-/** What the driver's thread calls; see DirectReads in src/fuse/driver.ts. */
+/** What the driver's thread calls; see DirectReads in src/common/direct-reads.ts. */
 export function openDirectReader(data: unknown): DirectReader {
   return new CacheReader(data as DirectReaderData);
 }

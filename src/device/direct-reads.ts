@@ -1,14 +1,14 @@
 /** Puts together what a driver's thread needs to answer cached reads itself (direct-reader.ts). */
 import type { DirectFile, DirectReaderData } from "../cache/direct-reader.js";
+import type { DirectReads } from "../common/direct-reads.js";
 import { workerUrl } from "../common/worker-url.js";
-import type { DirectReads } from "../fuse/driver.js";
 import type { SnapshotDevice } from "./snapshot-device.js";
 
 /** A file of the mount and the snapshot it shows, or shows under an overlay. */
 export interface FileOnSnapshot {
   readonly inode: number;
   readonly device: SnapshotDevice;
-  /** For a file that can be written: the overlay's filter (src/overlay/dirty-filter.ts). */
+  /** For a file that can be written: the overlay's filter (src/cache/dirty-filter.ts). */
   readonly dirtyFilter?: SharedArrayBuffer;
 }
 

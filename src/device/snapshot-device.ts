@@ -16,8 +16,8 @@ import { BLOCK_SIZE, GIB, MIB } from "../common/sizes.js";
 import type { EbsApi } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { type BlockIndex, openBlockIndex } from "../snapshot/block-index.js";
-import { BlockLoader } from "../snapshot/block-loader.js";
 import { type BlockDevice, type Extent, type View, viewByCopy } from "./block-device.js";
+import { BlockLoader } from "./block-loader.js";
 
 /** Bytes read ahead of all streams of a device unless told otherwise; never above half the cache. */
 const DEFAULT_READAHEAD_BYTES = 64 * MIB;

@@ -2,6 +2,7 @@
  * What a mount needs of FUSE, whichever driver does it: show a FileSystem at a mount point, say when
  * it is gone, take it away. A driver is told nothing of snapshots or of the service.
  */
+import type { DirectReads } from "../common/direct-reads.js";
 import type { FileSystem } from "../filesystem/filesystem.js";
 
 export interface MountRequest {
@@ -18,27 +19,6 @@ export interface MountRequest {
   readonly directReads?: DirectReads;
   /** Anything worth a line in the log; never block data. */
   log(level: "debug" | "warn" | "error", message: string): void;
-}
-
-/**
- * Code and shared memory for another thread: `module` exports `openDirectReader(data): DirectReader`.
- * The driver's thread imports it and asks it before it sends a read to the main thread.
- */
-export interface DirectReads {
-  /** file: URL of built JavaScript. */
-  readonly module: string;
-  /** Survives structured clone (numbers, SharedArrayBuffers). */
-  readonly data: unknown;
-}
-
-export interface DirectReader {
-  /**
-   * The bytes of a read if all of them are in memory, lent until `done`; undefined to have the main
-   * thread answer. Synchronous; never throws.
-   */
-  tryRead(inode: number, offset: number, length: number): readonly Uint8Array[] | undefined;
-  /** Gives back what the last successful tryRead lent. */
-  done(): void;
 }
 
 export interface Mounted {

@@ -4,13 +4,13 @@
  * whatever goes wrong before that leaves the session as it is.
  */
 import type { BlockCache } from "../cache/block-cache.js";
+import type { DirectReads } from "../common/direct-reads.js";
 import { Failure } from "../common/failure.js";
 import { directReads } from "../device/direct-reads.js";
 import type { SnapshotDevice } from "../device/snapshot-device.js";
 import { ZeroDevice } from "../device/zero-device.js";
 import type { EbsApi } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
-import type { DirectReads } from "../fuse/driver.js";
 import { BackgroundUpload } from "../overlay/background-upload.js";
 import { commit } from "../overlay/committer.js";
 import { OverlayDevice } from "../overlay/overlay-device.js";

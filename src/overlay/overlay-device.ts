@@ -7,13 +7,14 @@
  * clean before it, and its base bytes are there: a read sees all of each write or nothing, and every
  * write that had returned before it began.
  */
+
+import { DirtyFilter } from "../cache/dirty-filter.js";
 import { Failure } from "../common/failure.js";
 import { allOrFirstError } from "../common/parallel.js";
 import { BLOCK_SIZE, SECTOR_SIZE } from "../common/sizes.js";
 import type { BlockDevice, Extent, View, WritableBlockDevice } from "../device/block-device.js";
 import { GrownDevice } from "../device/grown-device.js";
 import { zeroView } from "../device/zero-device.js";
-import { DirtyFilter } from "./dirty-filter.js";
 import { DirtyMap, type DirtyRun } from "./dirty-map.js";
 import type { SessionFiles } from "./disk-file.js";
 import { HolePuncher } from "./hole-puncher.js";

@@ -5,7 +5,7 @@
  * no object for a request and ends when the kernel says ENODEV: unmounted.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import type { DirectReader } from "../driver.js";
+import type { DirectReader } from "../../common/direct-reads.js";
 import { MAJOR, number64, OLDEST_MINOR, OPCODE, WORD } from "./protocol.js";
 import { encodeInit, encodeOpenDirectory, uniqueOf } from "./replies.js";
 import { ReplyWriter } from "./reply-writer.js";

@@ -5,11 +5,12 @@
  */
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
+import type { DirectReads } from "../../common/direct-reads.js";
 import { Failure } from "../../common/failure.js";
 import { workerUrl } from "../../common/worker-url.js";
 import type { FileSystem } from "../../filesystem/filesystem.js";
 import { AnswerLog } from "../answer-log.js";
-import type { DirectReads, MountRequest } from "../driver.js";
+import type { MountRequest } from "../driver.js";
 import { ReplyWriter } from "./reply-writer.js";
 import { RequestHandler } from "./request-handler.js";
 import {

@@ -8,7 +8,7 @@ import { Failure } from "../common/failure.js";
 import type { EbsApi } from "../ebs/api.js";
 import { isInvalidBlockToken } from "../ebs/errors.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
-import type { BlockIndex } from "./block-index.js";
+import type { BlockIndex } from "../snapshot/block-index.js";
 
 /** Times that a refused token is replaced for one fetch. */
 const TOKEN_RENEWALS = 2;

@@ -7,8 +7,8 @@
 import { LRUCache } from "lru-cache";
 import { Failure } from "../common/failure.js";
 
-/** The kernel repeats at once; more than this is for a busy machine, ms. */
-const ECHO_MS = 100;
+/** The kernel repeats at once; more is for a busy machine where many reads fail together, ms. */
+const ECHO_MS = 500;
 const ECHOES_KEPT = 256;
 
 export class FailureEcho {

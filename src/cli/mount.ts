@@ -4,12 +4,12 @@
  */
 import { type Command, Option } from "commander";
 import { GIB, MIB } from "../common/sizes.js";
-import { UsageFailure } from "./errors.js";
 import type { MountCommandOptions } from "./mount-action.js";
 import {
   collect,
   countParser,
   durationParser,
+  refuseGiven,
   serviceOptions,
   sizeParser,
   stateDirOption,
@@ -98,20 +98,27 @@ function writingOptions(command: Command): Command {
     );
 }
 
-/** What a session was made with, and keeps. */
-const SETTLED = ["size", "description", "tag", "encrypted", "kmsKeyArn", "timeout", "scratch"];
+const OF_A_SNAPSHOT = ["description", "tag", "encrypted", "kmsKeyArn", "timeout", "wait"];
+const OF_UPLOADS = ["writeback", "writebackConcurrency", "writebackDelay"];
+const OF_WRITING = ["size", "overlayLimit"];
 
-/** @throws UsageFailure for an option that a resumed session would not heed. */
-function refuseSettled(command: Command): void {
-  const given = command.options.find(
-    (option) =>
-      SETTLED.includes(option.attributeName()) &&
-      command.getOptionValueSource(option.attributeName()) === "cli",
-  );
-  if (given === undefined) return;
-  throw new UsageFailure(
-    `A session keeps what it was made with: leave ${given.long} out with --resume.`,
-  );
+/** @throws UsageFailure for an option that this kind of mount would not heed. */
+function refuseUnheeded(command: Command, options: WriteCommandOptions): void {
+  if (options.resume !== undefined) {
+    // What a session was made with it keeps.
+    const settled = OF_A_SNAPSHOT.filter((name) => name !== "wait");
+    refuseGiven(
+      command,
+      ["size", "scratch", ...settled],
+      "a resumed session keeps what it was made with.",
+    );
+  } else if (options.scratch) {
+    const why = "a scratch mount makes no snapshot.";
+    refuseGiven(command, [...OF_A_SNAPSHOT, ...OF_UPLOADS], why);
+  } else if (!options.rw) {
+    const why = "a read-only mount makes no snapshot; add --rw.";
+    refuseGiven(command, [...OF_A_SNAPSHOT, ...OF_UPLOADS, ...OF_WRITING], why);
+  }
 }
 
 export function registerMount(program: Command): void {
@@ -136,8 +143,8 @@ export function registerMount(program: Command): void {
   writingOptions(mountingOptions(command)).action(
     async (places: string[], options: MountCommandOptions & WriteCommandOptions) => {
       const { mountSnapshots, tellingParent } = await import("./mount-action.js");
+      refuseUnheeded(command, options);
       if (options.rw || options.scratch || options.resume !== undefined) {
-        if (options.resume !== undefined) refuseSettled(command);
         const { mountForWriting } = await import("./write-action.js");
         await tellingParent(() => mountForWriting(places, options));
       } else {

@@ -6,6 +6,7 @@
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { formatSize, parseSize } from "../common/sizes.js";
+import { UsageFailure } from "./errors.js";
 
 export const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -160,6 +161,29 @@ export function parseTag(text: string): { key: string; value: string } {
     );
   }
   return { key, value };
+}
+
+/** Those of the options that the command line itself gave. */
+export function givenOnly<T extends object, K extends keyof T & string>(
+  command: Command,
+  options: T,
+  names: readonly K[],
+): Partial<Pick<T, K>> {
+  const given: Partial<Pick<T, K>> = {};
+  for (const name of names) {
+    if (command.getOptionValueSource(name) === "cli") given[name] = options[name];
+  }
+  return given;
+}
+
+/** @throws UsageFailure for an option that the command line gives and that would not be heeded. */
+export function refuseGiven(command: Command, names: readonly string[], why: string): void {
+  const given = command.options.find(
+    (option) =>
+      names.includes(option.attributeName()) &&
+      command.getOptionValueSource(option.attributeName()) === "cli",
+  );
+  if (given !== undefined) throw new UsageFailure(`${given.long} cannot be used here: ${why}`);
 }
 
 /** A name that came out empty, as of a variable that is not set, is no wish for the default. */

@@ -1,17 +1,21 @@
+import { randomUUID } from "node:crypto";
 import { createInterface } from "node:readline/promises";
 import { Failure } from "../common/failure.js";
 import { formatSize } from "../common/sizes.js";
+import type { EbsApi } from "../ebs/api.js";
 import { openSessionVolume } from "../mount/session-volume.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { findFinished, listFinished } from "../overlay/finished-sessions.js";
-import { discardSession, mayGoOn, openSession } from "../overlay/session.js";
+import { discardSession, mayGoOn, openSession, type Session } from "../overlay/session.js";
 import { type ListedSession, listSessions } from "../overlay/session-list.js";
+import type { CommitSettings } from "../overlay/session-record.js";
 import { Interrupted, interruptible } from "./errors.js";
 import { finishedToJson, finishedToText } from "./finished-text.js";
 import type { ServiceOptions } from "./options.js";
 import { CommitBar } from "./progress.js";
 import { printResult } from "./result.js";
 import { openService } from "./service.js";
+import { settlePlace } from "./session-place.js";
 
 export interface SessionsCommandOptions {
   readonly json?: boolean;
@@ -80,32 +84,74 @@ export interface CommitCommandOptions extends ServiceOptions {
   readonly stateDir?: string;
 }
 
-/**
- * Of a session that has become a snapshot already, only says so again: who repeats a commit that was
- * cut off must come to the same end.
- * @throws Failure as the commit did; the session is kept then.
- */
-export async function commitSession(id: string, options: CommitCommandOptions): Promise<void> {
-  const folder = openStateFolder(options.stateDir);
-  const finished = findFinished(folder.path, id);
-  if (finished !== undefined) {
-    // What a process that died between the two has left of it.
-    if (listSessions(folder.path).some((session) => session.id === id)) {
-      await discardSession(folder.path, id);
-    }
-    process.stderr.write(`${finishedToText(finished)}\n`);
-    printSnapshot(finished.resultSnapshotId);
-    return;
-  }
-  const session = await openSession(folder.path, id);
-  if (session.record.kind === "scratch") {
-    await session.close();
+/** Of a session that has become a snapshot already, says so again. @returns whether it has. */
+async function sayFinished(path: string, id: string): Promise<boolean> {
+  const finished = findFinished(path, id);
+  if (finished === undefined) return false;
+  // What a process that died between the two has left of it.
+  if (listSessions(path).some((session) => session.id === id)) await discardSession(path, id);
+  process.stderr.write(`${finishedToText(finished)}\n`);
+  printSnapshot(finished.resultSnapshotId);
+  return true;
+}
+
+/** @throws Failure EINVAL where the session is none to be committed there, or like that. */
+async function prepare(
+  session: Session,
+  api: EbsApi,
+  place: ServiceOptions,
+  changes: CommitSettings,
+): Promise<void> {
+  const { id, record } = session;
+  if (record.kind === "scratch") {
     throw new Failure(
       "EINVAL",
       `Session ${id} is a scratch one: its changes never become a snapshot; drop it with \`ebsmount discard ${id}\`.`,
     );
   }
-  const service = await openService({ ...session.record.context, ...options });
+  await settlePlace(session, api, place);
+  if (Object.keys(changes).length === 0) return;
+  const { upload: started, ...rest } = record;
+  if (started?.snapshotId !== undefined) {
+    throw new Failure(
+      "EINVAL",
+      `The snapshot of session ${id}, ${started.snapshotId}, has been started as it was described before: leave the options that describe it out.`,
+    );
+  }
+  // What the service refused is asked for as something new.
+  const clientToken = randomUUID();
+  const upload = started && { ...started, clientToken };
+  await session.update({ commit: { ...rest.commit, ...changes }, ...(upload && { upload }) });
+}
+
+/**
+ * Of a session that has become a snapshot already, only says so again: who repeats a commit that was
+ * cut off must come to the same end.
+ * @param changes to how the snapshot is described.
+ * @throws Failure as the commit did; the session is kept then.
+ */
+export async function commitSession(
+  id: string,
+  options: CommitCommandOptions,
+  changes: CommitSettings = {},
+): Promise<void> {
+  const { path } = openStateFolder(options.stateDir);
+  if (await sayFinished(path, id)) return;
+  const session = await openSession(path, id).catch(async (error: unknown) => {
+    // Another commit may have ended while this one waited for the lock.
+    if (await sayFinished(path, id)) return undefined;
+    throw error;
+  });
+  if (session === undefined) return;
+  const place = { ...session.record.context, ...options };
+  const service = await openService(place);
+  try {
+    await prepare(session, service.api, place, changes);
+  } catch (error) {
+    await session.close();
+    await service.api.close();
+    throw error;
+  }
   const bar = new CommitBar();
   try {
     const volumes = await openSessionVolume(service, session, {

@@ -3,8 +3,14 @@
  * after a crash, a broken network or an interrupted unmount.
  */
 import type { Command } from "commander";
-import { serviceOptions, stateDirOption } from "./options.js";
+import { givenOnly, serviceOptions, stateDirOption } from "./options.js";
 import type { CommitCommandOptions, SessionsCommandOptions } from "./sessions-action.js";
+import {
+  checkSnapshotOptions,
+  type SnapshotOptions,
+  snapshotOptions,
+  snapshotSettings,
+} from "./snapshot-options.js";
 
 export function registerSessions(program: Command): void {
   program
@@ -26,18 +32,25 @@ export function registerSessions(program: Command): void {
     .summary("make the snapshot of an interrupted session")
     .description(
       "Turns an interrupted session's changes into the snapshot that its unmount would have made, " +
-        "and prints its id. The region, profile and endpoint are the mount's unless given.",
+        "and prints its id. The region, profile and endpoint are the mount's unless given; so is what " +
+        "describes the snapshot, which can be changed until it has been started.",
     )
     .argument("<session>", "from ebsmount sessions")
-    .option(
-      "--no-wait",
-      "end once the service has taken the completion; the session is kept until commit sees it completed",
-    )
     .addOption(stateDirOption());
-  serviceOptions(commit, "error").action(async (id: string, options: CommitCommandOptions) => {
-    const { commitSession } = await import("./sessions-action.js");
-    await commitSession(id, options);
-  });
+  snapshotOptions(serviceOptions(commit, "error")).action(
+    async (id: string, options: CommitCommandOptions & SnapshotOptions) => {
+      const given = givenOnly(commit, options, [
+        "description",
+        "tag",
+        "encrypted",
+        "kmsKeyArn",
+        "timeout",
+      ]);
+      checkSnapshotOptions(given, false);
+      const { commitSession } = await import("./sessions-action.js");
+      await commitSession(id, options, snapshotSettings(given));
+    },
+  );
   program
     .command("discard")
     .summary("throw an interrupted session's changes away")

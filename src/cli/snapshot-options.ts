@@ -35,9 +35,16 @@ export function snapshotOptions(command: Command): Command {
     .option("--no-wait", "end once the service has taken the completion");
 }
 
-/** Source of the limits: StartSnapshot. @throws UsageFailure */
-export function checkSnapshotOptions(options: SnapshotOptions, hasParent: boolean): void {
-  const { encrypted, kmsKeyArn, description } = options;
+/** Source: StartSnapshot in the EBS direct APIs' reference. */
+const MOST_TAGS = 50;
+const KMS_KEY_ARN = /^arn:aws[a-z-]*:kms:.*:[0-9]{12}:key\/.+$/;
+
+/**
+ * What the service would refuse, before anything is done for it. Source of the limits: StartSnapshot.
+ * @throws UsageFailure
+ */
+export function checkSnapshotOptions(options: Partial<SnapshotOptions>, hasParent: boolean): void {
+  const { encrypted, kmsKeyArn, description, tag = [] } = options;
   if (hasParent && (encrypted || kmsKeyArn !== undefined)) {
     throw new UsageFailure(
       "A snapshot with a parent goes without --encrypted and --kms-key-arn: it is encrypted as its parent is.",
@@ -46,13 +53,26 @@ export function checkSnapshotOptions(options: SnapshotOptions, hasParent: boolea
   if ((description?.length ?? 0) > 255) {
     throw new UsageFailure("--description is at most 255 characters.");
   }
+  if (kmsKeyArn !== undefined && !KMS_KEY_ARN.test(kmsKeyArn)) {
+    throw new UsageFailure(
+      `--kms-key-arn is a key's ARN, arn:aws:kms:REGION:ACCOUNT:key/ID, not ${JSON.stringify(kmsKeyArn)}.`,
+    );
+  }
+  const keys = tag.map(({ key }) => key);
+  const twice = keys.find((key, at) => keys.indexOf(key) < at);
+  if (twice !== undefined) throw new UsageFailure(`--tag ${twice} is given twice; give it once.`);
+  const reserved = keys.find((key) => /^aws:/i.test(key));
+  if (reserved !== undefined) {
+    throw new UsageFailure(`--tag ${reserved}: keys that begin with aws: are AWS's own.`);
+  }
+  if (keys.length > MOST_TAGS) throw new UsageFailure(`A snapshot has at most ${MOST_TAGS} tags.`);
 }
 
 /** What the options ask of StartSnapshot. */
-export function snapshotSettings(options: SnapshotOptions): CommitSettings {
-  const { description, tag, kmsKeyArn } = options;
+export function snapshotSettings(options: Partial<SnapshotOptions>): CommitSettings {
+  const { description, tag, kmsKeyArn, timeout } = options;
   return {
-    timeoutMinutes: Math.round(options.timeout / 60_000),
+    ...(timeout !== undefined && { timeoutMinutes: Math.round(timeout / 60_000) }),
     ...(description !== undefined && { description }),
     ...(tag !== undefined && { tags: tag }),
     ...((options.encrypted || kmsKeyArn !== undefined) && { encrypted: true }),

@@ -109,15 +109,19 @@ async function resume(id: string, place: string, options: WriteCommandOptions): 
   const parents = record.parentSnapshotId === undefined ? [] : [record.parentSnapshotId];
   const merged = { ...record.context, ...options };
   await runMount(place, parents, record.kind, merged, async (service, log, mountPoint) => {
-    const { openSessionVolume } = await import("../mount/session-volume.js");
+    const [{ openSessionVolume }, { settlePlace }] = await Promise.all([
+      import("../mount/session-volume.js"),
+      import("./session-place.js"),
+    ]);
     const session = await openSession(path, id, true);
-    await session.update({ mountPoint });
-    return openSessionVolume(service, session, volumeOptions(options, log)).catch(
-      async (error: unknown) => {
-        await session.close();
-        throw error;
-      },
-    );
+    try {
+      await settlePlace(session, service.api, merged);
+      await session.update({ mountPoint });
+      return await openSessionVolume(service, session, volumeOptions(options, log));
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
   });
 }
 

@@ -2,8 +2,10 @@
  * Makes sure that only its end ends a list. Servers of other makes implement the paging of these APIs
  * loosely, and a list taken for ended too early would show zeros where blocks are:
  *
- * - one that limits a page but forgets its NextToken: a page as full as was asked for, without a
- *   token, is gone on from by starting block index, with a continuation of our own in place of the token;
+ * - one that limits a page but forgets its NextToken: a page as full as was asked for, or with so round a
+ *   number of blocks that it can be a server's own limit, without a token, is gone on from by starting
+ *   block index, with a continuation of our own in place of the token; that costs a call only where
+ *   somebody wants to know what comes behind;
  * - one that knows no paging and answers with everything, whatever was asked (blocks below the start
  *   are left out by answers.ts). It is told from one that limits pages, ignores where to start and
  *   forgets tokens, whose list could never be read to its end, by asking for a page that is one
@@ -39,8 +41,9 @@ export async function listPage<T extends Page>(
   const { maxResults } = asked;
   // Who got here by a token deals with a server that gives them as long as there is more.
   const isTold = page.nextToken !== undefined || asked.pageToken !== undefined;
-  if (isTold || maxResults === undefined || count !== maxResults) return page;
+  if (isTold || !(count === maxResults || isRound(count))) return page;
   if (skipped > 0) {
+    if (maxResults === undefined || count !== maxResults) return page;
     // Not below 100, which servers may raise to 100.
     const other = maxResults > 100 ? maxResults - 1 : maxResults + 1;
     const again = await list({ ...asked, maxResults: other });
@@ -52,4 +55,9 @@ export async function listPage<T extends Page>(
   const next = (page.blockIndexes.at(-1) ?? 0) + 1;
   if (next >= page.volumeSizeGiB * BLOCKS_PER_GIB) return page;
   return { ...page, nextToken: `${CONTINUATION}${next}` };
+}
+
+/** As a limit of a server's own would be. */
+function isRound(count: number): boolean {
+  return count >= 50 && (count % 50 === 0 || (count & (count - 1)) === 0);
 }

@@ -17,6 +17,9 @@ const MAX_CORRUPT = 8;
 /** Attempts at an endpoint that has never answered: a wrong URL should not cost a minute. */
 const UNPROVEN_ATTEMPTS = 3;
 
+/** With less time than this another attempt is not worth it, ms. */
+const LEAST_LEFT_MS = 100;
+
 /** Pauses in ms: the first bound, and the largest. */
 const PAUSES: Record<Verdict, readonly [number, number]> = {
   fatal: [0, 0],
@@ -75,9 +78,9 @@ export async function withRetries<T>(
     if (trouble.httpStatus !== undefined || trouble.verdict === "corrupt") context.proven = true;
     if (trouble.verdict === "throttled") meter.count(subject.operation, "throttles");
     if (trouble.verdict === "corrupt") counts.corrupt += 1;
-    const pause = pauseBefore(counts.attempts, trouble.verdict);
+    const left = deadline - performance.now();
     const again = mayTryAgain(trouble.verdict, counts, context);
-    if (!again || performance.now() + pause >= deadline) {
+    if (!again || left < LEAST_LEFT_MS) {
       meter.count(subject.operation, "failures");
       throw failed(subject, trouble, counts.attempts, cause);
     }
@@ -87,7 +90,8 @@ export async function withRetries<T>(
     }
     meter.count(subject.operation, "retries");
     context.log("debug", `${sentenceFor(subject, trouble, counts.attempts)} Trying again.`);
-    await sleep(pause, signal);
+    // Not past the deadline: most of the time that is left, and then once more.
+    await sleep(Math.min(pauseBefore(counts.attempts, trouble.verdict), left * 0.75), signal);
     if (signal?.aborted) throw interrupted(subject);
   }
 }

@@ -21,6 +21,13 @@ export interface MountRequest {
   log(level: "debug" | "warn" | "error", message: string): void;
 }
 
+/**
+ * Requests that the kernel sends in the background at a time (readahead, asynchronous direct reads), and how
+ * many it calls congestion. What exceeds them waits in the kernel, where no --io-timeout counts.
+ */
+export const MAX_BACKGROUND = 64;
+export const CONGESTION_THRESHOLD = 48;
+
 export interface Mounted {
   /** Resolves once the kernel has let go of the mount, whoever unmounted it; rejects on a defect. */
   readonly ended: Promise<void>;

@@ -4,6 +4,7 @@
  * for a reply has left when the write to /dev/fuse returns.
  */
 import type { Attributes, DirectoryEntry, StatFs } from "../../filesystem/filesystem.js";
+import { CONGESTION_THRESHOLD, MAX_BACKGROUND } from "../driver.js";
 import {
   INIT_FLAG,
   MAJOR,
@@ -25,9 +26,6 @@ const IO_UNIT = 4096;
 const ATTRIBUTE_BYTES = 88;
 const ENTRY_BYTES = 40 + ATTRIBUTE_BYTES;
 const DIRENT_HEAD_BYTES = 24;
-/** Requests the kernel may have outstanding in the background, and where it calls that congested. */
-const MAX_BACKGROUND = 64;
-const CONGESTION_THRESHOLD = 48;
 
 const WANTED =
   INIT_FLAG.ASYNC_READ |

@@ -14,7 +14,13 @@ import type FuseNative from "fuse-native";
 import { Failure } from "../../common/failure.js";
 import { closeOnExec } from "../../common/posix.js";
 import { AnswerLog } from "../answer-log.js";
-import type { FuseDriver, Mounted, MountRequest } from "../driver.js";
+import {
+  CONGESTION_THRESHOLD,
+  type FuseDriver,
+  MAX_BACKGROUND,
+  type Mounted,
+  type MountRequest,
+} from "../driver.js";
 import { kernelOptions, parseMountOptions } from "../mount-options.js";
 import { checkMountPoint } from "../mount-point.js";
 import { findMount, isMounted, type MountEntry } from "../mount-table.js";
@@ -80,6 +86,7 @@ function optionText(request: MountRequest, options: readonly string[], timeToLiv
     "use_ino",
     "big_writes",
     "kernel_cache",
+    `max_background=${MAX_BACKGROUND},congestion_threshold=${CONGESTION_THRESHOLD}`,
     `entry_timeout=${timeToLive}`,
     `attr_timeout=${timeToLive}`,
   ];

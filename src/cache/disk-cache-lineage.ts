@@ -110,6 +110,11 @@ export class LineageDifference {
           return;
         }
         const changed = answer.blockIndexes;
+        if (pageToken !== undefined && (changed[0] ?? from) < from) {
+          // In no order: what was taken for unchanged may not be.
+          this.#stop();
+          return;
+        }
         const last = changed.at(-1);
         const ended = answer.nextToken === undefined;
         const end = ended ? Number.POSITIVE_INFINITY : last === undefined ? from : last + 1;

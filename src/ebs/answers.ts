@@ -133,7 +133,8 @@ function readPage(body: Uint8Array, listName: string, asked: Asked): RawPage {
     indexes[i] = index;
     last = index;
   }
-  const from = asked.startingBlockIndex ?? 0;
+  // Where a token leads is the service's to say; whoever follows it looks whether it leads on.
+  const from = asked.pageToken === undefined ? (asked.startingBlockIndex ?? 0) : 0;
   let skip = 0;
   while (skip < indexes.length && (indexes[skip] as number) < from) skip += 1;
   return {

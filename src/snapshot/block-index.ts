@@ -209,6 +209,7 @@ export class BlockIndex {
           pageToken = undefined;
           continue;
         }
+        if (pageToken !== undefined) this.#checkOrder(answer, from);
         const page = this.#take(answer, from, asked);
         if (page?.covers(wanted)) return page;
         if (page !== undefined) restarts = 0;
@@ -223,6 +224,21 @@ export class BlockIndex {
       "EIO",
       `Listing the blocks of ${this.#snapshotId} does not get to block ${wanted}: the service goes on answering with pages that lead nowhere. Try again later.`,
     );
+  }
+
+  /**
+   * Of a page that a token led to: what it lists below `from` must be known already, or the list is in no
+   * order, and what was taken for holes is none. @throws Failure EIO
+   */
+  #checkOrder({ blockIndexes }: BlockPage, from: number): void {
+    for (const index of blockIndexes) {
+      if (index >= from) return;
+      if (this.peek(index) !== "hole") continue;
+      throw new Failure(
+        "EIO",
+        `The service lists block ${index} of ${this.#snapshotId} after blocks up to ${from - 1}: a list out of order cannot be trusted; check --endpoint-url.`,
+      );
+    }
   }
 
   /** Keeps what an answer proves; undefined where it proves nothing. */

@@ -49,7 +49,8 @@ async function walked(api: EbsApi, maxResults: number, startingBlockIndex: numbe
       maxResults,
       ...(pageToken !== undefined && { pageToken }),
     });
-    found.push(...page.blockIndexes);
+    // Servers that do not heed the start have tokens that lead to blocks before it.
+    found.push(...page.blockIndexes.filter((block) => block >= startingBlockIndex));
     if (page.nextToken === undefined) return found;
     pageToken = page.nextToken;
   }

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { BLOCKS_PER_GIB } from "../../src/common/sizes.js";
+import type { EbsApi } from "../../src/ebs/api.js";
 import { openBlockIndex } from "../../src/snapshot/block-index.js";
 import { FakeEbs, type FakeOptions } from "../ebs/fake-ebs.js";
 
@@ -120,4 +121,17 @@ test("an endless chain of empty pages is an error, not a hole", async () => {
   const api = new FakeEbs({ volumeSizeGiB: 1, written: [9], pageLimit: () => 0 });
   const index = await openBlockIndex(api, SNAPSHOT);
   await expect(index.lookup(3)).rejects.toThrow(/lead nowhere/);
+});
+
+test("a list out of order is an error once it is seen", async () => {
+  const block = (index: number) => ({ blockIndexes: Uint32Array.of(index), blockTokens: ["t"] });
+  const head = { volumeSizeGiB: 1, expiresAt: Date.now() + 3600_000 };
+  const api = {
+    listSnapshotBlocks: async (_id: string, { pageToken }: { pageToken?: string }) =>
+      pageToken === undefined
+        ? { ...head, ...block(1000), nextToken: "more" }
+        : { ...head, ...block(3), nextToken: undefined },
+  } as unknown as EbsApi;
+  const index = await openBlockIndex(api, "snap-0123456789abcdef0");
+  await expect(index.lookup(1500)).rejects.toThrow(/block 3 .* out of order/);
 });

@@ -313,6 +313,50 @@ describe("nothing is lost", () => {
     }
   });
 
+  it("when sent elsewhere: what has been started must be known there", async () => {
+    const other = await startEndpoint({ store: rig.scratch.file("elsewhere") });
+    rig.scratch.undo(() => other.close());
+    const place = await rig.mount(["create", "--size", "1GiB", "--no-writeback"], "started");
+    const to = [`of=${place}/volume.img`, "bs=4k", "count=1", "conv=notrunc", "status=none"];
+    await must("dd", ["if=/dev/urandom", ...to]);
+    rig.endpoint.faults.add({
+      action: "error",
+      operations: ["PutSnapshotBlock"],
+      name: "AccessDeniedException",
+      status: 403,
+    });
+    const refused = await rig.run(["unmount", place]).finally(() => rig.endpoint.faults.clear());
+    const session = /ebsmount commit (\S+?)`/.exec(refused.stderr)?.[1] ?? "";
+    const elsewhere = await rig.run(["commit", session], {
+      env: { EBSMOUNT_ENDPOINT_URL: other.url },
+    });
+    expect(elsewhere).toMatchObject({ status: 1, stderr: expect.stringMatching(/does not know/) });
+    expect(other.stats().snapshots).toEqual([]);
+    await rig.must(["commit", session]);
+    expect(pendingSnapshots()).toBe(0);
+  });
+
+  it("when the service refuses how it is described: commit describes it anew", async () => {
+    const model = rig.scratch.file("described.model");
+    await must("cp", [image, model]);
+    const options = ["--no-writeback", "--tag", "team=a"];
+    const place = await rig.mount(["mount", "--rw", ...options, parent], "described");
+    await writeBoth(`${place}/${parent}.img`, model, 5);
+    rig.endpoint.faults.add({
+      action: "error",
+      operations: ["StartSnapshot"],
+      name: "ValidationException",
+      status: 400,
+      reason: "INVALID_TAG",
+    });
+    const refused = await rig.run(["unmount", place]).finally(() => rig.endpoint.faults.clear());
+    const session = /ebsmount commit (\S+?)`/.exec(refused.stderr)?.[1] ?? "";
+    const snapshot = (await rig.must(["commit", "--tag", "team=b", session])).trim();
+    await sameAsModel(snapshot, model);
+    const late = await rig.run(["commit", "--tag", "aws:team=b", session]);
+    expect(late).toMatchObject({ status: 2, stderr: expect.stringMatching(/AWS's own/) });
+  });
+
   it("when only told not to wait: the session stays until the snapshot is completed", async () => {
     const slow = await Rig.start({ completionDelayMs: 4_000 });
     try {
@@ -359,7 +403,10 @@ describe("nothing is lost", () => {
     expect(other.status).toBe(1);
     expect(other.stderr).toMatch(/in use/);
     const refused = await rig.run(["mount", "--resume", session, "--size", "9GiB", place]);
-    expect(refused).toMatchObject({ status: 2, stderr: expect.stringMatching(/leave --size out/) });
+    expect(refused).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/^ebsmount: --size cannot/),
+    });
     const second = rig.scratch.file("second");
     mkdirSync(second);
     const twice = await rig.run(["mount", "--resume", session, second]);
@@ -421,4 +468,17 @@ describe("nothing is lost", () => {
     await sameAsModel(snapshot, model);
     expect(pendingSnapshots()).toBe(0);
   });
+});
+
+it.each([
+  [["--rw", "--tag", "a=1", "--tag", "a=2"], /--tag a is given twice/],
+  [["--rw", "--tag", "aws:a=1"], /AWS's own/],
+  [["--rw", "--size", "2GiB", "--kms-key-arn", "mine"], /without --encrypted and --kms-key-arn/],
+  [["--scratch", "--description", "x"], /--description cannot be used here: a scratch mount/],
+  [["--tag", "a=1"], /--tag cannot be used here: a read-only mount .* add --rw/],
+])("mount %j is refused before anything is done", async (options, sentence) => {
+  const place = rig.scratch.file("nothing");
+  const { status, stderr } = await rig.run(["mount", ...options, parent, place]);
+  expect(status).toBe(2);
+  expect(stderr).toMatch(sentence);
 });

@@ -9,6 +9,7 @@ import { errnoOf } from "../common/failure.js";
 import type { Logger } from "../common/log.js";
 import { formatSize } from "../common/sizes.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
+import { parseMountOptions } from "../fuse/mount-options.js";
 import { checkMountPoint } from "../fuse/mount-point.js";
 import { backgroundLogFile, startInBackground, tellParent } from "../mount/background.js";
 import { newLogFile, openStateFolder } from "../mount/state-folder.js";
@@ -78,6 +79,9 @@ export async function runMount(
   open: OpenVolumes,
 ): Promise<void> {
   checkCacheSize(options.cacheSize);
+  if (parseMountOptions(options.o).readOnly === true && mode !== "ro") {
+    throw new UsageFailure("A mount to be written cannot be read-only: leave -o ro out.");
+  }
   const mountPoint = await checkMountPoint(resolve(place));
   const folder = openStateFolder(options.stateDir);
   const logFile = backgroundLogFile();

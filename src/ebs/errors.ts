@@ -87,9 +87,10 @@ export function interrupted(subject: Subject): EbsError {
   });
 }
 
-/** `GetSnapshotBlock of block 7 of snap-0123`. */
+/** `GetSnapshotBlock of block 7 of snap-0123`, `StartSnapshot as a child of snap-0123`. */
 export function about(subject: Subject): string {
   const block = subject.blockIndex === undefined ? "" : ` block ${subject.blockIndex} of`;
-  const target = subject.snapshotId === undefined ? "" : ` of${block} ${subject.snapshotId}`;
+  const link = subject.operation === "StartSnapshot" ? " as a child of" : " of";
+  const target = subject.snapshotId === undefined ? "" : `${link}${block} ${subject.snapshotId}`;
   return `${subject.operation}${target}`;
 }

@@ -124,6 +124,11 @@ export class EbsPool implements EbsApi {
     return this.#own.completeSnapshot(snapshotId, changedBlocksCount, checksum, signal);
   }
 
+  /** Worker threads that have loaded and take work. */
+  get readyThreads(): number {
+    return (this.#threads ?? []).filter(({ ready }) => ready).length;
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.all((this.#threads ?? []).map((thread) => thread.close()));

@@ -1,10 +1,9 @@
 import { createHash, randomBytes } from "node:crypto";
 import { afterEach, expect, test } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
-import type { EbsApi } from "../../src/ebs/api.js";
-import { createEbsApi } from "../../src/ebs/create.js";
 import { EbsError } from "../../src/ebs/errors.js";
 import { Meter } from "../../src/ebs/meter.js";
+import { EbsPool } from "../../src/ebs/pool.js";
 import {
   type Answer,
   block,
@@ -24,16 +23,11 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-async function pool(answer: Answer): Promise<{ api: EbsApi; stub: StubService; meter: Meter }> {
+async function pool(answer: Answer): Promise<{ api: EbsPool; stub: StubService; meter: Meter }> {
   const stub = await startStub(answer);
   const meter = new Meter();
-  const api = createEbsApi({
-    endpointUrl: stub.url,
-    region: "us-east-1",
-    meter,
-    threads: 2,
-    ioTimeoutMs: 5_000,
-  });
+  const options = { endpointUrl: stub.url, region: "us-east-1", meter, ioTimeoutMs: 5_000 };
+  const api = new EbsPool(options, 2);
   closers.push(() => api.close(), stub.close);
   return { api, stub, meter };
 }
@@ -96,15 +90,13 @@ test("puts give the digest, from shared and from own memory", async () => {
   }
 });
 
-/** Enough in parallel, and often enough, that workers are up and do the work. */
-async function warmUp(api: EbsApi): Promise<void> {
+/** Has the workers started; from then on they do the work. */
+async function warmUp(api: EbsPool): Promise<void> {
   const blocks = sharedBlocks(8);
-  for (let round = 0; round < 40; round += 1) {
-    await Promise.allSettled(
-      blocks.map((target, i) => api.getSnapshotBlock("snap-1", i, "AAAA", target)),
-    );
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await Promise.allSettled(
+    blocks.map((target, i) => api.getSnapshotBlock("snap-1", i, "AAAA", target)),
+  );
+  await expect.poll(() => api.readyThreads, { timeout: 10_000 }).toBe(2);
 }
 
 test("errors come back whole from a worker", async () => {

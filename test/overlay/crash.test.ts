@@ -9,21 +9,12 @@ import { BLOCK_SIZE, SECTOR_SIZE } from "../../src/common/sizes.js";
 import { Journal } from "../../src/overlay/journal.js";
 import { OverlayDevice } from "../../src/overlay/overlay-device.js";
 import { ReadOnlyMemoryDevice } from "../support/memory-device.js";
+import { randomSource } from "../support/random.js";
 import { CrashDisk, folderOn, newFolder, PowerLoss } from "./crash-disk.js";
 
 const SIZE = 2 * BLOCK_SIZE;
 /** Few places, so that the same ones are written, discarded and written again. */
 const AREA = 24 * 1024;
-
-/** A repeatable random source. */
-function source(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) >>> 0;
-    const mixed = Math.imul(state ^ (state >>> 13), 0x85ebca6b) >>> 0;
-    return ((mixed ^ (mixed >>> 16)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** All contents that the disk may have now: the last flushed and every one since. */
 class History {
@@ -118,7 +109,7 @@ async function life(
 }
 
 async function survives(seed: number, aligned: boolean): Promise<void> {
-  const random = source(seed);
+  const random = randomSource(seed);
   let disk = new CrashDisk();
   await newFolder(disk);
   let history = new History(Buffer.alloc(SIZE, 0xba));
@@ -147,7 +138,7 @@ describe("a session on a disk that loses power", () => {
   });
 
   test("rewrites a long journal without losing anything, at any instant", async () => {
-    const random = source(7);
+    const random = randomSource(7);
     for (let cut = 1; cut < 80; cut++) {
       const disk = new CrashDisk();
       await newFolder(disk);

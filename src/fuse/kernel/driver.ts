@@ -10,11 +10,11 @@ import { kernelOptions, parseMountOptions } from "../mount-options.js";
 import { checkMountPoint } from "../mount-point.js";
 import { findMount } from "../mount-table.js";
 import { unmountEntry } from "../unmount.js";
+import { Conversation } from "./conversation.js";
 import { guardExit } from "./exit-guard.js";
 import { mountAsRoot } from "./mount-as-root.js";
 import { mountAsUser } from "./mount-as-user.js";
 import { setReadAhead } from "./read-ahead.js";
-import { Session } from "./session.js";
 
 export const kernelDriver: FuseDriver = { name: "kernel", mount };
 
@@ -22,26 +22,26 @@ async function mount(request: MountRequest): Promise<Mounted> {
   const parsed = parseMountOptions(request.options);
   const options = kernelOptions(parsed, request.fileSystem.readOnly);
   const mountPoint = await checkMountPoint(request.mountPoint);
-  const session = new Session(request);
+  const conversation = new Conversation(request);
   let fd: number;
   try {
     const mountIt = process.getuid?.() === 0 ? mountAsRoot : mountAsUser;
     fd = await mountIt(mountPoint, request.source, options);
   } catch (error) {
-    session.cancel();
+    conversation.cancel();
     throw error;
   }
   const entry = await findMount(mountPoint);
   if (entry?.type.startsWith("fuse") !== true) {
-    session.cancel();
+    conversation.cancel();
     closeSync(fd);
     throw new Failure("EIO", `The new mount does not show at ${mountPoint} in the mount table.`);
   }
-  session.start(fd);
+  conversation.start(fd);
   const release = guardExit(entry);
-  session.ended.then(release, release);
+  conversation.ended.then(release, release);
   try {
-    const version = await session.ready;
+    const version = await conversation.ready;
     request.log("debug", `Mounted at ${mountPoint}, FUSE ${version}, device ${entry.device}.`);
   } catch (error) {
     await unmountEntry(entry, true).catch(() => {});
@@ -52,5 +52,5 @@ async function mount(request: MountRequest): Promise<Mounted> {
       request.log("debug", "The kernel's readahead stays as it is: only root may change it.");
     }
   }
-  return { ended: session.ended, unmount: (lazy = false) => unmountEntry(entry, lazy) };
+  return { ended: conversation.ended, unmount: (lazy = false) => unmountEntry(entry, lazy) };
 }

@@ -6,11 +6,11 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import type { DirectReader } from "../../common/direct-reads.js";
+import type { ConversationData, ConversationMessage } from "./conversation.js";
 import { MAJOR, number64, OLDEST_MINOR, OPCODE, WORD } from "./protocol.js";
 import { encodeInit, encodeOpenDirectory, uniqueOf } from "./replies.js";
 import { ReplyWriter } from "./reply-writer.js";
 import { openRequests } from "./request-reader.js";
-import type { SessionWorkerData, SessionWorkerMessage } from "./session.js";
 import { MAX_FORWARDED_BYTES, RequestProducer } from "./shared-requests.js";
 
 const FORWARDED: ReadonlySet<number> = new Set([
@@ -46,9 +46,9 @@ const REFUSED: ReadonlySet<number> = new Set([
 ]);
 
 const port = parentPort!;
-const { memory, direct } = workerData as SessionWorkerData;
+const { memory, direct } = workerData as ConversationData;
 
-function tell(message: SessionWorkerMessage): void {
+function tell(message: ConversationMessage): void {
   port.postMessage(message);
 }
 

@@ -19,13 +19,13 @@ import {
   type SharedRequestMemory,
 } from "./shared-requests.js";
 
-export interface SessionWorkerData {
+export interface ConversationData {
   readonly memory: SharedRequestMemory;
   readonly direct: DirectReads | undefined;
 }
 
 /** What the worker says; the bare number 0 wakes the main thread for the ring. */
-export type SessionWorkerMessage =
+export type ConversationMessage =
   | { readonly kind: "ready"; readonly version: string }
   | { readonly kind: "refused"; readonly version: string }
   | { readonly kind: "log"; readonly text: string }
@@ -35,7 +35,7 @@ export type SessionWorkerMessage =
 /** INIT comes at once after mounting; a kernel that sends none for so long will not. */
 const READY_WITHIN_MS = 15_000;
 
-export class Session {
+export class Conversation {
   /** Resolves with the kernel's protocol version once the mount answers requests. */
   readonly ready: Promise<string>;
   /** Resolves when the kernel has let go and no write is under way; rejects on a defect. */
@@ -61,7 +61,7 @@ export class Session {
     this.#log = (level, message) => request.log(level, message);
     const memory = allocateSharedRequests();
     this.#consumer = new RequestConsumer(memory);
-    const data: SessionWorkerData = { memory, direct: request.directReads };
+    const data: ConversationData = { memory, direct: request.directReads };
     let settleReady: [(version: string) => void, (error: Error) => void];
     let settleEnded: [() => void, (error: Error) => void];
     this.ready = new Promise((resolve, reject) => {
@@ -79,11 +79,11 @@ export class Session {
     // Whoever does not look at these must not be ended by them.
     this.ready.catch(() => {});
     this.ended.catch(() => {});
-    this.#worker = new Worker(workerUrl(import.meta.url, "./session-worker.js"), {
+    this.#worker = new Worker(workerUrl(import.meta.url, "./conversation-worker.js"), {
       workerData: data,
       name: "fuse",
     });
-    this.#worker.on("message", (message: 0 | SessionWorkerMessage) => this.#receive(message));
+    this.#worker.on("message", (message: 0 | ConversationMessage) => this.#receive(message));
     this.#worker.on("error", (error) => this.#fail(error));
     this.#worker.on("exit", () => this.#fail(new Error("The FUSE worker thread ended early.")));
   }
@@ -103,13 +103,13 @@ export class Session {
     this.#consumer.start(fd);
   }
 
-  /** Ends a session that was never started. */
+  /** Ends a conversation that was never started. */
   cancel(): void {
     this.#over = true;
     this.#consumer.start(undefined);
   }
 
-  #receive(message: 0 | SessionWorkerMessage): void {
+  #receive(message: 0 | ConversationMessage): void {
     if (message === 0) {
       this.#consumer.drain((words, slot) => this.#handler?.handle(words, slot));
       return;

@@ -8,14 +8,14 @@ import { resolve } from "node:path";
 import { Failure } from "../common/failure.js";
 import { BLOCK_SIZE, GIB } from "../common/sizes.js";
 import type { EbsApi } from "../ebs/api.js";
-import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
+import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { BlockList } from "../snapshot/block-list.js";
 import { ExportDevice } from "../snapshot/export-device.js";
 import { ExportFile } from "../snapshot/export-file.js";
 import { exportImage } from "../snapshot/image-export.js";
 import { streamImage } from "../snapshot/image-stream.js";
 import { interruptible } from "./errors.js";
-import type { ServiceOptions } from "./options.js";
+import { type ServiceOptions, snapshotArgument } from "./options.js";
 import { openOutput } from "./output.js";
 import { startProgress } from "./progress.js";
 import { openService } from "./service.js";
@@ -29,7 +29,7 @@ export async function exportSnapshot(
   file: string,
   options: ExportOptions,
 ): Promise<void> {
-  const snapshotId = parseSnapshotId(snapshot);
+  const snapshotId = snapshotArgument(snapshot);
   const { api } = await openService(options);
   try {
     await interruptible(async (signal) => {

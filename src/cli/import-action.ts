@@ -8,7 +8,6 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { errnoOf, Failure } from "../common/failure.js";
 import type { EbsApi, StartSnapshotOptions } from "../ebs/api.js";
-import { parseSnapshotId } from "../ebs/snapshot-id.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { BlockList } from "../snapshot/block-list.js";
 import { importImage } from "../snapshot/image-import.js";
@@ -17,7 +16,7 @@ import { openImportLedger, removeImportLedger } from "../snapshot/import-ledger.
 import { checkInheritance } from "../snapshot/inherited-blocks.js";
 import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
 import { interruptible, UsageFailure } from "./errors.js";
-import type { ServiceOptions } from "./options.js";
+import { type ServiceOptions, snapshotArgument } from "./options.js";
 import { startProgress } from "./progress.js";
 import { printResult } from "./result.js";
 import { openService } from "./service.js";
@@ -67,7 +66,7 @@ async function run(
   const parent =
     options.parent === undefined
       ? undefined
-      : await BlockList.open(api, parseSnapshotId(options.parent), signal);
+      : await BlockList.open(api, snapshotArgument(options.parent), signal);
   if (parent !== undefined && source.volumeSizeGiB < parent.volumeSizeGiB) {
     throw new Failure(
       "EINVAL",

@@ -25,6 +25,10 @@ answerSignals();
 for (const [name, value] of Object.entries(process.env)) {
   if (name.startsWith("EBSMOUNT_") && value === "") delete process.env[name];
 }
+// Commander takes any value of a flag's variable for yes.
+if (/^(?:0|no|off|false)$/i.test(process.env.EBSMOUNT_NO_WRITEBACK ?? "")) {
+  delete process.env.EBSMOUNT_NO_WRITEBACK;
+}
 
 let debug = Boolean(process.env.EBSMOUNT_DEBUG);
 

@@ -8,14 +8,15 @@ import { resolve } from "node:path";
 import { errnoOf } from "../common/failure.js";
 import type { Logger } from "../common/log.js";
 import { formatSize } from "../common/sizes.js";
-import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
+import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { parseMountOptions } from "../fuse/mount-options.js";
 import { checkMountPoint } from "../fuse/mount-point.js";
 import { backgroundLogFile, startInBackground, tellParent } from "../mount/background.js";
+import { checkOutside } from "../mount/outside.js";
 import { newLogFile, openStateFolder } from "../mount/state-folder.js";
 import type { Volumes } from "../mount/volumes.js";
 import { interruptible, UsageFailure } from "./errors.js";
-import type { ServiceOptions } from "./options.js";
+import { mountPointArgument, type ServiceOptions, snapshotArgument } from "./options.js";
 import { printResult } from "./result.js";
 import type { Service } from "./service.js";
 
@@ -38,7 +39,7 @@ export async function mountSnapshots(
   options: MountCommandOptions,
 ): Promise<void> {
   const mountPoint = places.at(-1);
-  const snapshots = places.slice(0, -1).map(parseSnapshotId);
+  const snapshots = places.slice(0, -1).map(snapshotArgument);
   if (mountPoint === undefined || snapshots.length === 0) {
     throw new UsageFailure("Say what to mount and where: ebsmount mount SNAPSHOT... MOUNTPOINT.");
   }
@@ -82,8 +83,13 @@ export async function runMount(
   if (parseMountOptions(options.o).readOnly === true && mode !== "ro") {
     throw new UsageFailure("A mount to be written cannot be read-only: leave -o ro out.");
   }
-  const mountPoint = await checkMountPoint(resolve(place));
+  const mountPoint = await checkMountPoint(resolve(mountPointArgument(place)));
   const folder = openStateFolder(options.stateDir);
+  checkOutside(mountPoint, {
+    "the state folder": folder.path,
+    "--cache-dir": options.cacheDir,
+    "--log-file": options.logFile,
+  });
   const logFile = backgroundLogFile();
   if (!options.foreground && logFile === undefined) {
     const file = options.logFile === undefined ? newLogFile(folder) : resolve(options.logFile);

@@ -9,6 +9,7 @@ import {
   collect,
   countParser,
   durationParser,
+  parseName,
   refuseGiven,
   serviceOptions,
   sizeParser,
@@ -60,7 +61,9 @@ function mountingOptions(command: Command): Command {
       new Option(
         "--log-file <file>",
         "where a mount in the background logs (default: in the state folder)",
-      ).env("EBSMOUNT_LOG_FILE"),
+      )
+        .env("EBSMOUNT_LOG_FILE")
+        .argParser(parseName),
     )
     .addOption(stateDirOption());
 }

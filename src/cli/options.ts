@@ -6,6 +6,7 @@
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { formatSize, parseSize } from "../common/sizes.js";
+import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 import { UsageFailure } from "./errors.js";
 
 export const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
@@ -70,7 +71,9 @@ export function stateDirOption(): Option {
   return new Option(
     "--state-dir <folder>",
     "where records and sessions are kept (default: $XDG_STATE_HOME/ebsmount or ~/.local/state/ebsmount)",
-  ).env("EBSMOUNT_STATE_DIR");
+  )
+    .env("EBSMOUNT_STATE_DIR")
+    .argParser(parseName);
 }
 
 /** Parser for an option that may be given several times. */
@@ -163,6 +166,21 @@ export function parseTag(text: string): { key: string; value: string } {
   return { key, value };
 }
 
+/** @throws UsageFailure where it is no snapshot id. */
+export function snapshotArgument(text: string): SnapshotId {
+  try {
+    return parseSnapshotId(text);
+  } catch (error) {
+    throw new UsageFailure((error as Error).message);
+  }
+}
+
+/** @throws UsageFailure where it is empty, as a variable that is not set: the current folder is not meant. */
+export function mountPointArgument(text: string): string {
+  if (text !== "") return text;
+  throw new UsageFailure("The mount point is empty: name a directory.");
+}
+
 /** Those of the options that the command line itself gave. */
 export function givenOnly<T extends object, K extends keyof T & string>(
   command: Command,
@@ -187,7 +205,7 @@ export function refuseGiven(command: Command, names: readonly string[], why: str
 }
 
 /** A name that came out empty, as of a variable that is not set, is no wish for the default. */
-function parseName(text: string): string {
+export function parseName(text: string): string {
   if (text.trim() !== "") return text;
   throw new InvalidArgumentError("It is empty: leave the option out for the default.");
 }

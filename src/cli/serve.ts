@@ -51,7 +51,10 @@ function portNumber(text: string): number {
 export function registerServe(program: Command): void {
   program
     .command("serve")
-    .description("serve the EBS direct APIs from a local folder")
+    .summary("serve the EBS direct APIs from a local folder")
+    .description(
+      "Serves the EBS direct APIs from a local folder, for trying, tests and CI, and prints its URL.",
+    )
     .requiredOption("--store <dir>", "folder that holds the snapshots; made if missing", folder)
     .option("--port <n>", "port to listen on; 0: any free one", portNumber, 0)
     .option("--host <address>", "address to listen on", "127.0.0.1")

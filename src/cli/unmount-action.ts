@@ -7,6 +7,7 @@ import { findMount } from "../mount/find-mount.js";
 import { type MountRecord, removeRecord } from "../mount/mount-record.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { Interrupted, interruptible } from "./errors.js";
+import { mountPointArgument } from "./options.js";
 import { CommitBar } from "./progress.js";
 import { printResult } from "./result.js";
 
@@ -16,7 +17,7 @@ const HINT_AFTER_MS = 10_000;
 /** @throws Failure ENOENT where nothing is mounted; EBUSY; what the commit failed with. */
 export async function unmount(path: string, lazy: boolean, stateDir?: string): Promise<void> {
   const folder = openStateFolder(stateDir);
-  const found = findMount(folder, path);
+  const found = findMount(folder, mountPointArgument(path));
   if (found === undefined) {
     throw new Failure(
       "ENOENT",

@@ -3,11 +3,12 @@
  * the mount's own process needs is loaded only there.
  */
 import { GIB } from "../common/sizes.js";
-import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
+import type { SnapshotId } from "../ebs/snapshot-id.js";
 import type { SessionVolumeOptions } from "../mount/session-volume.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { UsageFailure } from "./errors.js";
 import { type MountCommandOptions, type OpenVolumes, runMount } from "./mount-action.js";
+import { snapshotArgument } from "./options.js";
 import {
   checkSnapshotOptions,
   type SnapshotOptions,
@@ -47,7 +48,7 @@ export async function mountForWriting(
       "One snapshot is mounted for writing at a time: ebsmount mount --rw SNAPSHOT MOUNTPOINT.",
     );
   }
-  const parent = parseSnapshotId(snapshot);
+  const parent = snapshotArgument(snapshot);
   checkSnapshotOptions(options, true);
   await mountNew(parent, mountPoint, options.scratch ? "scratch" : "rw", options);
 }

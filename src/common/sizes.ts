@@ -32,7 +32,8 @@ const UNITS: Record<string, number> = {
 export function parseSize(text: string): number | undefined {
   const match = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*$/i.exec(text);
   if (match === null) return undefined;
-  const bytes = Number(match[1]) * (UNITS[(match[2] ?? "").toLowerCase()] ?? Number.NaN);
+  // 1.1 GiB is no whole number of bytes; nobody means a fraction of one.
+  const bytes = Math.ceil(Number(match[1]) * (UNITS[(match[2] ?? "").toLowerCase()] ?? Number.NaN));
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 

@@ -7,7 +7,7 @@ import { setMaxListeners } from "node:events";
 import { BlockFetch, interrupted } from "./block-fetch.js";
 import { FailureEcho } from "./failure-echo.js";
 import type { FetchQueue } from "./fetch-queue.js";
-import { keyOf, type SlotPool } from "./slot-pool.js";
+import { deviceOf, keyOf, type SlotPool } from "./slot-pool.js";
 import { HOLE, MISS } from "./slot-table.js";
 
 /** Where the blocks of one device come from. */
@@ -83,7 +83,7 @@ export class BlockFetcher {
   /** Stops all fetches of a device; those who wait get EINTR. */
   removeDevice(device: number): void {
     for (const [key, fetch] of this.#fetches) {
-      if (Math.floor(key / 2 ** 27) === device) {
+      if (deviceOf(key) === device) {
         this.#abandon(fetch);
         fetch.fail(interrupted());
       }

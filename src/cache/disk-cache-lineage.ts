@@ -6,7 +6,9 @@
  * known", and the block is fetched. A service that is slow or out of reach is asked again after a
  * rest; one that says no is not. Calls, their time and what is remembered are bounded.
  */
+
 import { errnoOf } from "../common/failure.js";
+import { lowerBound } from "../common/lower-bound.js";
 import { BLOCKS_PER_GIB } from "../common/sizes.js";
 import type { ChangedBlockPage, EbsApi } from "../ebs/api.js";
 import { isInvalidPageToken } from "../ebs/errors.js";
@@ -163,12 +165,5 @@ export class LineageDifference {
 }
 
 function includes(ascending: Uint32Array, value: number): boolean {
-  let low = 0;
-  let high = ascending.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((ascending[middle] as number) < value) low = middle + 1;
-    else high = middle;
-  }
-  return ascending[low] === value;
+  return ascending[lowerBound(ascending, value)] === value;
 }

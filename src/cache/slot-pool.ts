@@ -8,7 +8,7 @@
 import { LRUCache } from "lru-cache";
 import { Failure } from "../common/failure.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
-import { createSlotMemory, MISS, type SlotMemory, SlotTable } from "./slot-table.js";
+import { BLOCK_BITS, createSlotMemory, MISS, type SlotMemory, SlotTable } from "./slot-table.js";
 
 /** Second chances given for one slot taken. */
 const SECOND_CHANCES = 64;
@@ -125,9 +125,17 @@ export class SlotPool {
   }
 }
 
+/** More than the blocks of the largest volume, 64 TiB. */
+const BLOCKS = 2 ** BLOCK_BITS;
+
 /** One number for a block of a device. */
 export function keyOf(device: number, block: number): number {
-  return device * 2 ** 27 + block;
+  return device * BLOCKS + block;
+}
+
+/** The device of such a number. */
+export function deviceOf(key: number): number {
+  return Math.floor(key / BLOCKS);
 }
 
 function tooSmall(slots: number): Failure {

@@ -44,7 +44,7 @@ const USED = 3;
 const MARK = 4;
 const STRIDE = 8;
 /** A block index takes 27 bits (64 TiB), which leaves 5 for the device in a hole's word. */
-const BLOCK_BITS = 27;
+export const BLOCK_BITS = 27;
 const HOLE_DEVICES = 32;
 
 export function createSlotMemory(slots: number): SlotMemory {

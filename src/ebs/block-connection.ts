@@ -11,6 +11,7 @@
  */
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { WRITE_SIZE } from "./request-text.js";
 import { NotPlain, type ResponseHead, readChunkedBody, readResponseHead } from "./response-head.js";
 import { AnswerError } from "./trouble.js";
 
@@ -42,8 +43,6 @@ export interface RawRequest {
 const HEAD_SIZE = 16 * 1024;
 /** Largest body without a target: an error's message, a put's answer. */
 const SMALL_BODY = 256 * 1024;
-/** Bytes written at a time, so that a slow upload shows progress. */
-const WRITE_SIZE = 128 * 1024;
 const NO_BYTES = new Uint8Array(0);
 
 export class BlockConnection {

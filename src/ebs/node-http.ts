@@ -11,13 +11,11 @@ import {
   type HandlerRequest,
   type HandlerResponse,
 } from "./exchange.js";
-import { bareHost, pathOf } from "./request-text.js";
+import { bareHost, pathOf, WRITE_SIZE } from "./request-text.js";
 import { AnswerError } from "./trouble.js";
 
 /** Largest body without a target: a list page with ten thousand blocks is about 1 to 2 MiB. */
 const BODY_LIMIT = 64 * 1024 * 1024;
-/** Bytes written at a time, so that a slow upload shows progress. */
-const WRITE_SIZE = 128 * 1024;
 
 export class NodeHttp {
   readonly #http: HttpAgent;

@@ -4,7 +4,7 @@
  * and the version each snapshot shows of a block is compared. A block that was put again with the
  * same bytes counts as changed: saying so is always safe.
  */
-import { lowerBound } from "./layer.js";
+import { lowerBound } from "../common/lower-bound.js";
 import type { SnapshotView } from "./snapshot-view.js";
 
 export interface ChangedPage {

@@ -10,7 +10,9 @@
  * block replace earlier ones. In memory a layer is three flat arrays sorted by block index (40 bytes
  * a block).
  */
+
 import { crc32 } from "node:zlib";
+import { lowerBound } from "../common/lower-bound.js";
 import { DIGEST_SIZE, LinearChecksum } from "../ebs/checksum.js";
 import { StoreDamage } from "./service-error.js";
 
@@ -120,16 +122,4 @@ export class Layer {
   checksum(at: number): string {
     return this.#digests.toString("base64", at * DIGEST_SIZE, (at + 1) * DIGEST_SIZE);
   }
-}
-
-/** The first place in ascending `values` whose value is not below `value`. */
-export function lowerBound(values: Uint32Array, value: number): number {
-  let low = 0;
-  let high = values.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (values[middle]! < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

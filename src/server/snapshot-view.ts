@@ -5,7 +5,8 @@
  * of the lineage, and a child costs no copy of what it inherits. A synthetic bottom is not merged:
  * it can have 134 million blocks, and computing whether it has one is cheaper than a lookup.
  */
-import { type Layer, lowerBound } from "./layer.js";
+import { lowerBound } from "../common/lower-bound.js";
+import type { Layer } from "./layer.js";
 import { nextSynthetic, type SyntheticSpec, syntheticHas } from "./synthetic.js";
 
 /** Block indexes looked at for one page, so that a thinly written volume cannot stall the server. */

@@ -4,6 +4,8 @@
  * in one typed array and all tokens in one byte array, some 70 bytes a block in place of objects.
  */
 
+import { lowerBound } from "../common/lower-bound.js";
+
 /** A run of blocks of one kind; `end` is exclusive. */
 export interface BlockRun {
   readonly start: number;
@@ -109,16 +111,4 @@ export class IndexPage {
     const tokens = Array.from(this.#indexes, (index) => this.token(index) as string);
     return new IndexPage({ start, end }, this.#indexes, tokens, this);
   }
-}
-
-/** Position of the first element ≥ value in an ascending array. */
-function lowerBound(array: Uint32Array, value: number): number {
-  let low = 0;
-  let high = array.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((array[middle] as number) < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -283,6 +283,8 @@ describe("bad input gets one sentence and a status", () => {
     ["a wrong id", ["mount", "snap-xyz", "/mnt"], /not a snapshot id/],
     ["a missing snapshot", ["mount", "snap-0000000000000dead", "MNT"], /snap-0000000000000dead/],
     ["a missing mount point", ["mount", "SNAP", "/nowhere/at/all"], /does not exist/],
+    ["an empty mount point", ["mount", "SNAP", ""], /mount point is empty/],
+    ["the state folder below it", ["mount", "SNAP", "ABOVE"], /holds the state folder/],
     ["a file as mount point", ["mount", "SNAP", CLI], /not a directory/],
     ["an unknown option", ["mount", "-o", "fancy", "SNAP", "MNT"], /fancy/],
     ["nothing mounted", ["unmount", "MNT"], /Nothing of ebsmount is mounted/],
@@ -290,7 +292,8 @@ describe("bad input gets one sentence and a status", () => {
   ])("%s", async (_, args, sentence) => {
     const place = rig.scratch.file("bad");
     mkdirSync(place, { recursive: true });
-    const words = args.map((word) => (word === "SNAP" ? snapshot : word === "MNT" ? place : word));
+    const meant: Record<string, string> = { SNAP: snapshot, MNT: place, ABOVE: rig.scratch.path };
+    const words = args.map((word) => meant[word] ?? word);
     const { status, stderr, stdout } = await rig.run(words);
     expect(stderr).toMatch(sentence);
     expect(stderr).not.toMatch(/\n\s+at /);

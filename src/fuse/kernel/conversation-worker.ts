@@ -12,6 +12,7 @@ import { encodeInit, encodeOpenDirectory, uniqueOf } from "./replies.js";
 import { ReplyWriter } from "./reply-writer.js";
 import { openRequests } from "./request-reader.js";
 import { MAX_FORWARDED_BYTES, RequestProducer } from "./shared-requests.js";
+import { openVectorWrite } from "./vector-write.js";
 
 const FORWARDED: ReadonlySet<number> = new Set([
   OPCODE.LOOKUP,
@@ -61,7 +62,8 @@ async function openDirectReader(): Promise<DirectReader | undefined> {
 }
 
 function serve(fd: number, producer: RequestProducer, reader: DirectReader | undefined): void {
-  const reply = new ReplyWriter(fd, (text) => tell({ kind: "log", text }));
+  const log = (text: string) => tell({ kind: "log", text });
+  const reply = new ReplyWriter(fd, log, openVectorWrite());
   const receive = openRequests(fd);
   let slot = producer.takeSlot();
   for (;;) {

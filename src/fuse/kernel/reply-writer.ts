@@ -7,6 +7,7 @@
 import { writeSync, writevSync } from "node:fs";
 import { ERRNO, type ErrnoName } from "../../common/failure.js";
 import { OUT_HEADER_BYTES, setNumber64 } from "./protocol.js";
+import type { VectorWrite } from "./vector-write.js";
 
 /** Directory listings are the largest bodies; the kernel asks again for what did not fit. */
 const BODY_BYTES = 64 * 1024;
@@ -26,10 +27,16 @@ export class ReplyWriter {
   );
   readonly bytes = this.#memory.subarray(OUT_HEADER_BYTES);
 
-  /** @param log takes a sentence about a reply that the kernel refused. */
-  constructor(fd: number, log: (message: string) => void) {
+  readonly #vectorWrite: VectorWrite | undefined;
+
+  /**
+   * @param log takes a sentence about a reply that the kernel refused.
+   * @param vectorWrite a faster writev(2), where there is one.
+   */
+  constructor(fd: number, log: (message: string) => void, vectorWrite?: VectorWrite) {
     this.#fd = fd;
     this.#log = log;
+    this.#vectorWrite = vectorWrite;
   }
 
   /** Nothing is written after this: the descriptor's number may soon be another file's. */
@@ -55,12 +62,14 @@ export class ReplyWriter {
     if (this.#fd === undefined) return;
     let length = OUT_HEADER_BYTES;
     for (let i = 0; i < parts.length; i += 1) length += parts[i]!.byteLength;
-    let vector = this.#pair;
-    if (parts.length === 1) vector[1] = parts[0]!;
-    else vector = [this.#headerBytes, ...parts];
     this.#header[0] = length;
     this.#header[1] = 0;
     setNumber64(this.#header, 2, unique);
+    // Where that fails, Node's own call says why.
+    if (this.#vectorWrite?.(this.#fd, this.#headerBytes, parts, length)) return;
+    let vector = this.#pair;
+    if (parts.length === 1) vector[1] = parts[0]!;
+    else vector = [this.#headerBytes, ...parts];
     try {
       writevSync(this.#fd, vector);
     } catch (error) {

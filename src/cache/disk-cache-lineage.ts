@@ -6,7 +6,6 @@
  * known", and the block is fetched. A service that is slow or out of reach is asked again after a
  * rest; one that says no is not. Calls, their time and what is remembered are bounded.
  */
-
 import { errnoOf } from "../common/failure.js";
 import { lowerBound } from "../common/lower-bound.js";
 import { BLOCKS_PER_GIB } from "../common/sizes.js";

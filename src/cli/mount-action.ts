@@ -9,9 +9,10 @@ import { errnoOf } from "../common/failure.js";
 import type { Logger } from "../common/log.js";
 import { formatSize } from "../common/sizes.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
-import { parseMountOptions } from "../fuse/mount-options.js";
+import { type MountOptions, parseMountOptions } from "../fuse/mount-options.js";
 import { checkMountPoint } from "../fuse/mount-point.js";
 import { backgroundLogFile, startInBackground, tellParent } from "../mount/background.js";
+import type { MountRecord } from "../mount/mount-record.js";
 import { checkOutside } from "../mount/outside.js";
 import { newLogFile, openStateFolder } from "../mount/state-folder.js";
 import type { Volumes } from "../mount/volumes.js";
@@ -63,8 +64,10 @@ export interface MountPlan {
   /** Absolute, without symbolic links. */
   readonly mountPoint: string;
   readonly snapshots: readonly SnapshotId[];
-  readonly mode: "ro" | "rw" | "scratch";
+  readonly mode: MountRecord["mode"];
   readonly options: MountCommandOptions;
+  /** What options.o says. */
+  readonly wanted: MountOptions;
   readonly open: OpenVolumes;
 }
 
@@ -75,12 +78,13 @@ export type OpenVolumes = (service: Service, log: Logger, mountPoint: string) =>
 export async function runMount(
   place: string,
   snapshots: readonly SnapshotId[],
-  mode: "ro" | "rw" | "scratch",
+  mode: MountRecord["mode"],
   options: MountCommandOptions,
   open: OpenVolumes,
 ): Promise<void> {
   checkCacheSize(options.cacheSize);
-  if (parseMountOptions(options.o).readOnly === true && mode !== "ro") {
+  const wanted = parseMountOptions(options.o);
+  if (wanted.readOnly === true && mode !== "ro") {
     throw new UsageFailure("A mount to be written cannot be read-only: leave -o ro out.");
   }
   const mountPoint = await checkMountPoint(resolve(mountPointArgument(place)));
@@ -102,7 +106,7 @@ export async function runMount(
     return;
   }
   const { serveMount } = await import("./serve-mount.js");
-  await serveMount({ mountPoint, snapshots, mode, options, open }, folder, logFile);
+  await serveMount({ mountPoint, snapshots, mode, options, wanted, open }, folder, logFile);
 }
 
 /** Runs all of a command that mounts; in the background, its parent is told why it failed. */

@@ -15,7 +15,7 @@ import {
   sizeParser,
   stateDirOption,
 } from "./options.js";
-import { snapshotOptions } from "./snapshot-options.js";
+import { DESCRIBING, snapshotOptions } from "./snapshot-options.js";
 import type { WriteCommandOptions } from "./write-action.js";
 
 /** The options that every command that mounts has. */
@@ -101,20 +101,15 @@ function writingOptions(command: Command): Command {
     );
 }
 
-const OF_A_SNAPSHOT = ["description", "tag", "encrypted", "kmsKeyArn", "timeout", "wait"];
+const OF_A_SNAPSHOT = [...DESCRIBING, "wait"];
 const OF_UPLOADS = ["writeback", "writebackConcurrency", "writebackDelay"];
 const OF_WRITING = ["size", "overlayLimit"];
 
 /** @throws UsageFailure for an option that this kind of mount would not heed. */
 function refuseUnheeded(command: Command, options: WriteCommandOptions): void {
   if (options.resume !== undefined) {
-    // What a session was made with it keeps.
-    const settled = OF_A_SNAPSHOT.filter((name) => name !== "wait");
-    refuseGiven(
-      command,
-      ["size", "scratch", ...settled],
-      "a resumed session keeps what it was made with.",
-    );
+    const why = "a resumed session keeps what it was made with.";
+    refuseGiven(command, ["size", "scratch", ...DESCRIBING], why);
   } else if (options.scratch) {
     const why = "a scratch mount makes no snapshot.";
     refuseGiven(command, [...OF_A_SNAPSHOT, ...OF_UPLOADS], why);

@@ -181,6 +181,10 @@ export function mountPointArgument(text: string): string {
   throw new UsageFailure("The mount point is empty: name a directory.");
 }
 
+function isGiven(command: Command, name: string): boolean {
+  return command.getOptionValueSource(name) === "cli";
+}
+
 /** Those of the options that the command line itself gave. */
 export function givenOnly<T extends object, K extends keyof T & string>(
   command: Command,
@@ -189,18 +193,17 @@ export function givenOnly<T extends object, K extends keyof T & string>(
 ): Partial<Pick<T, K>> {
   const given: Partial<Pick<T, K>> = {};
   for (const name of names) {
-    if (command.getOptionValueSource(name) === "cli") given[name] = options[name];
+    if (isGiven(command, name)) given[name] = options[name];
   }
   return given;
 }
 
 /** @throws UsageFailure for an option that the command line gives and that would not be heeded. */
 export function refuseGiven(command: Command, names: readonly string[], why: string): void {
-  const given = command.options.find(
-    (option) =>
-      names.includes(option.attributeName()) &&
-      command.getOptionValueSource(option.attributeName()) === "cli",
-  );
+  const given = command.options.find((option) => {
+    const name = option.attributeName();
+    return names.includes(name) && isGiven(command, name);
+  });
   if (given !== undefined) throw new UsageFailure(`${given.long} cannot be used here: ${why}`);
 }
 

@@ -8,7 +8,7 @@ import { errnoOf, Failure } from "../common/failure.js";
 import { type Logger, openLog } from "../common/log.js";
 import type { ImageDirectoryOptions } from "../filesystem/image-directory.js";
 import { createFuseDriver } from "../fuse/create-driver.js";
-import { parseMountOptions } from "../fuse/mount-options.js";
+import type { MountOptions } from "../fuse/mount-options.js";
 import { backgroundLogFile, tellParent } from "../mount/background.js";
 import { boundHeapGrowth } from "../mount/heap.js";
 import { LiveMount } from "../mount/live-mount.js";
@@ -23,14 +23,13 @@ const KERNEL_READ_AHEAD = 1024 * 1024;
 
 /** @param logFile undefined in front. @throws Failure, UsageFailure; what was opened is closed again. */
 export async function serveMount(
-  { mountPoint, snapshots, mode, options, open }: MountPlan,
+  { mountPoint, snapshots, mode, options, wanted, open }: MountPlan,
   folder: StateFolder,
   logFile: string | undefined,
 ): Promise<void> {
   boundHeapGrowth();
   const log = openLog(options.logLevel, logFile);
   try {
-    const fileSystem = fileSystemOptions(options.o, mode);
     await interruptible(async (signal) => {
       const driver = await createFuseDriver(options.fuseDriver);
       const bare = await openService(options, log);
@@ -46,7 +45,7 @@ export async function serveMount(
           snapshots,
           mode,
           mountOptions: options.o,
-          fileSystem,
+          fileSystem: fileSystemOptions(wanted, mode),
           kernelReadAhead: KERNEL_READ_AHEAD,
           ...(logFile === undefined ? {} : { logFile }),
           log,
@@ -72,12 +71,9 @@ export async function serveMount(
   }
 }
 
-/** What of the -o options is for our own file system. @throws UsageFailure */
-function fileSystemOptions(
-  given: readonly string[],
-  mode: MountPlan["mode"],
-): ImageDirectoryOptions {
-  const { allowOther, readOnly, uid, gid, umask } = parseMountOptions(given);
+/** What of the -o options is for our own file system. */
+function fileSystemOptions(wanted: MountOptions, mode: MountPlan["mode"]): ImageDirectoryOptions {
+  const { allowOther, readOnly, uid, gid, umask } = wanted;
   return {
     allowOther,
     readOnly: mode === "ro" || readOnly === true,

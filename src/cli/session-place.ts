@@ -6,8 +6,8 @@
 import { Failure } from "../common/failure.js";
 import type { EbsApi } from "../ebs/api.js";
 import { type ClientOptions, environmentEndpoint } from "../ebs/client.js";
-import { EbsError } from "../ebs/errors.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
+import { isGone, isInvalid } from "../overlay/attempt.js";
 import type { Session } from "../overlay/session.js";
 
 type Place = Pick<ClientOptions, "region" | "profile" | "endpointUrl">;
@@ -42,9 +42,8 @@ async function isKnown(api: EbsApi, snapshotId: SnapshotId): Promise<boolean> {
     await api.listSnapshotBlocks(snapshotId, { maxResults: 100 });
     return true;
   } catch (error) {
-    if (!(error instanceof EbsError)) throw error;
-    if (error.exception === "ResourceNotFoundException") return false;
-    if (error.exception === "ValidationException") return true;
+    if (isGone(error)) return false;
+    if (isInvalid(error)) return true;
     throw error;
   }
 }

@@ -111,7 +111,7 @@ async function prepare(
   }
   await settlePlace(session, api, place);
   if (Object.keys(changes).length === 0) return;
-  const { upload: started, ...rest } = record;
+  const { upload: started, commit } = record;
   if (started?.snapshotId !== undefined) {
     throw new Failure(
       "EINVAL",
@@ -121,7 +121,7 @@ async function prepare(
   // What the service refused is asked for as something new.
   const clientToken = randomUUID();
   const upload = started && { ...started, clientToken };
-  await session.update({ commit: { ...rest.commit, ...changes }, ...(upload && { upload }) });
+  await session.update({ commit: { ...commit, ...changes }, ...(upload && { upload }) });
 }
 
 /**

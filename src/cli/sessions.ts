@@ -7,6 +7,7 @@ import { givenOnly, serviceOptions, stateDirOption } from "./options.js";
 import type { CommitCommandOptions, SessionsCommandOptions } from "./sessions-action.js";
 import {
   checkSnapshotOptions,
+  DESCRIBING,
   type SnapshotOptions,
   snapshotOptions,
   snapshotSettings,
@@ -39,13 +40,7 @@ export function registerSessions(program: Command): void {
     .addOption(stateDirOption());
   snapshotOptions(serviceOptions(commit, "error")).action(
     async (id: string, options: CommitCommandOptions & SnapshotOptions) => {
-      const given = givenOnly(commit, options, [
-        "description",
-        "tag",
-        "encrypted",
-        "kmsKeyArn",
-        "timeout",
-      ]);
+      const given = givenOnly(commit, options, DESCRIBING);
       checkSnapshotOptions(given, false);
       const { commitSession } = await import("./sessions-action.js");
       await commitSession(id, options, snapshotSettings(given));

@@ -14,6 +14,9 @@ export interface SnapshotOptions {
   readonly wait: boolean;
 }
 
+/** The options that say what the snapshot is to be like. */
+export const DESCRIBING = ["description", "tag", "encrypted", "kmsKeyArn", "timeout"] as const;
+
 export function snapshotOptions(command: Command): Command {
   return command
     .option("--description <text>", "description of the snapshot, at most 255 characters")

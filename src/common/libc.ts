@@ -28,3 +28,8 @@ export function loadKoffi(): Koffi {
 export function loadLibc(): ReturnType<Koffi["load"]> {
   return loadKoffi().load("libc.so.6");
 }
+
+/** Where memory lies, in this process: of an ArrayBuffer's memory it never changes. @throws Failure ENOSYS */
+export function addressOf(memory: Uint8Array): number {
+  return Number(loadKoffi().address(memory));
+}

@@ -24,9 +24,9 @@ export async function openOwnFile(path: string, create: boolean): Promise<FileHa
   const file = await open(path, flags).catch((error: NodeJS.ErrnoException) => {
     throw error.code === "ELOOP" ? foreign(path) : error;
   });
-  const { uid, mode } = await file.stat();
-  const isFile = (mode & constants.S_IFMT) === constants.S_IFREG;
-  if (isFile && uid === process.geteuid?.() && (mode & 0o022) === 0) return file;
+  const found = await file.stat();
+  const isOwn = found.isFile() && found.uid === process.geteuid?.();
+  if (isOwn && (found.mode & 0o022) === 0) return file;
   await file.close();
   throw foreign(path);
 }

@@ -11,7 +11,7 @@
  */
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
-import { WRITE_SIZE } from "./request-text.js";
+import { WRITE_SIZE } from "./exchange.js";
 import { NotPlain, type ResponseHead, readChunkedBody, readResponseHead } from "./response-head.js";
 import { AnswerError } from "./trouble.js";
 

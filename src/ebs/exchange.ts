@@ -4,6 +4,9 @@
  */
 import { Readable } from "node:stream";
 
+/** Bytes of a body that are written at a time, so that a slow upload shows progress. */
+export const WRITE_SIZE = 128 * 1024;
+
 /** One request and what came back, passed to the handler through the options of `client.send`. */
 export interface Exchange {
   /** A block is got or put. */

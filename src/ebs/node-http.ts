@@ -10,8 +10,9 @@ import {
   forSdk,
   type HandlerRequest,
   type HandlerResponse,
+  WRITE_SIZE,
 } from "./exchange.js";
-import { bareHost, pathOf, WRITE_SIZE } from "./request-text.js";
+import { bareHost, pathOf } from "./request-text.js";
 import { AnswerError } from "./trouble.js";
 
 /** Largest body without a target: a list page with ten thousand blocks is about 1 to 2 MiB. */

@@ -39,6 +39,3 @@ function escapeUri(text: string): string {
     (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
   );
 }
-
-/** Bytes of a body that are written at a time, so that a slow upload shows progress. */
-export const WRITE_SIZE = 128 * 1024;

@@ -17,6 +17,8 @@ const MAX_CORRUPT = 8;
 /** Attempts at an endpoint that has never answered: a wrong URL should not cost a minute. */
 const UNPROVEN_ATTEMPTS = 3;
 
+/** Most of the time that is left that a pause may take, so that there is another attempt. */
+const LAST_PAUSES = 0.75;
 /** With less time than this another attempt is not worth it, ms. */
 const LEAST_LEFT_MS = 100;
 
@@ -90,8 +92,10 @@ export async function withRetries<T>(
     }
     meter.count(subject.operation, "retries");
     context.log("debug", `${sentenceFor(subject, trouble, counts.attempts)} Trying again.`);
-    // Not past the deadline: most of the time that is left, and then once more.
-    await sleep(Math.min(pauseBefore(counts.attempts, trouble.verdict), left * 0.75), signal);
+    await sleep(
+      Math.min(pauseBefore(counts.attempts, trouble.verdict), left * LAST_PAUSES),
+      signal,
+    );
     if (signal?.aborted) throw interrupted(subject);
   }
 }

@@ -5,7 +5,7 @@
  */
 import { Failure } from "../common/failure.js";
 import { findMount, isMounted, type MountEntry } from "./mount-table.js";
-import { run } from "./run.js";
+import { type Ran, run } from "./run.js";
 
 /**
  * Resolves when the mount is detached (at once where it was already).
@@ -23,9 +23,7 @@ export async function unmountEntry(mount: MountEntry, lazy: boolean): Promise<vo
     );
   }
   const asRoot = process.getuid?.() === 0;
-  const ran = asRoot
-    ? await run("umount", ["-i", ...(lazy ? ["-l"] : []), "--", mountPoint])
-    : await run("fusermount3", ["-u", ...(lazy ? ["-z"] : []), "--", mountPoint]);
+  const ran = await runUnmount(mountPoint, lazy);
   if (ran.status === 0 || !(await isMounted(mount))) return;
   if (/busy/i.test(ran.message)) {
     throw new Failure(
@@ -40,4 +38,11 @@ export async function unmountEntry(mount: MountEntry, lazy: boolean): Promise<vo
     );
   }
   throw new Failure("EPERM", `${mountPoint} cannot be unmounted: ${ran.message}`);
+}
+
+/** Runs the program that takes away whatever is on top at a mount point; nothing is looked at before. */
+export function runUnmount(mountPoint: string, lazy: boolean): Promise<Ran> {
+  return process.getuid?.() === 0
+    ? run("umount", ["-i", ...(lazy ? ["-l"] : []), "--", mountPoint])
+    : run("fusermount3", ["-u", ...(lazy ? ["-z"] : []), "--", mountPoint]);
 }

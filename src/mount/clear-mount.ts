@@ -1,13 +1,10 @@
 /** Takes away a mount that has no process to ask: by umount(8) as root, else by fusermount3. */
 import { Failure } from "../common/failure.js";
-import { run } from "../fuse/run.js";
+import { runUnmount } from "../fuse/unmount.js";
 
 /** @throws Failure EBUSY or EPERM with the tool's own words. */
 export async function clearMount(mountPoint: string, lazy: boolean): Promise<void> {
-  const { status, message } =
-    process.getuid?.() === 0
-      ? await run("umount", [...(lazy ? ["-l"] : []), "--", mountPoint])
-      : await run("fusermount3", ["-u", ...(lazy ? ["-z"] : []), "--", mountPoint]);
+  const { status, message } = await runUnmount(mountPoint, lazy);
   if (status === 0) return;
   if (/busy/i.test(message)) {
     throw new Failure(

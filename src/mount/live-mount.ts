@@ -97,13 +97,8 @@ export class LiveMount {
 
   /** Ends a mount that nobody was told of, as if it had never been: nothing is made of its changes. */
   async undo(): Promise<void> {
-    this.stopFinishing();
-    await this.end(true).catch(() => {});
-  }
-
-  /** Gives up finishing; the changes stay in the session. */
-  stopFinishing(): void {
     this.#stopping.abort();
+    await this.end(true).catch(() => {});
   }
 
   /** Of the image files, without their folder. */

@@ -3,7 +3,6 @@
  * snapshot and nothing to finish; a mount with changes has one device over an overlay, and finishing
  * it makes the new snapshot (session-volume.ts).
  */
-
 import type { DirectReads } from "../common/direct-reads.js";
 import type { BlockDevice } from "../device/block-device.js";
 import type { CommitProgress, MountOutcome } from "./control-protocol.js";

@@ -35,7 +35,7 @@ export function isInvalid(error: unknown): boolean {
 }
 
 /** The service does not know such a snapshot. */
-function isGone(error: unknown): boolean {
+export function isGone(error: unknown): boolean {
   return error instanceof EbsError && error.exception === "ResourceNotFoundException";
 }
 

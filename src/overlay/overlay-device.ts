@@ -7,7 +7,6 @@
  * clean before it, and its base bytes are there: a read sees all of each write or nothing, and every
  * write that had returned before it began.
  */
-
 import { DirtyFilter } from "../cache/dirty-filter.js";
 import { Failure } from "../common/failure.js";
 import { allOrFirstError } from "../common/parallel.js";

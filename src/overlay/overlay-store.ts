@@ -99,24 +99,30 @@ export class OverlayStore {
 
   /** Gives the space of a range back, where the file system can. */
   punch(offset: number, length: number): void {
-    for (let done = 0; done < length; ) {
-      const part = this.#locate(offset + done, length - done);
-      this.#segments[part.segment]?.punch(part.within, part.length);
-      done += part.length;
-    }
+    this.#inEach(offset, length, (file, within, part) => file.punch(within, part));
   }
 
   /** A range that is synced and will not be read soon: its memory is given back. */
   dropCached(offset: number, length: number): void {
-    for (let done = 0; done < length; ) {
-      const part = this.#locate(offset + done, length - done);
-      this.#segments[part.segment]?.dropCached(part.within, part.length);
-      done += part.length;
-    }
+    this.#inEach(offset, length, (file, within, part) => file.dropCached(within, part));
   }
 
   close(): void {
     for (const file of this.#segments) file?.close();
+  }
+
+  /** Does something to a range's part in each file that there is. */
+  #inEach(
+    offset: number,
+    length: number,
+    act: (file: DiskFile, within: number, length: number) => void,
+  ): void {
+    for (let done = 0; done < length; ) {
+      const part = this.#locate(offset + done, length - done);
+      const file = this.#segments[part.segment];
+      if (file !== undefined) act(file, part.within, part.length);
+      done += part.length;
+    }
   }
 
   #locate(offset: number, length: number): { segment: number; within: number; length: number } {

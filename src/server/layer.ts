@@ -10,7 +10,6 @@
  * block replace earlier ones. In memory a layer is three flat arrays sorted by block index (40 bytes
  * a block).
  */
-
 import { crc32 } from "node:zlib";
 import { lowerBound } from "../common/lower-bound.js";
 import { DIGEST_SIZE, LinearChecksum } from "../ebs/checksum.js";

@@ -3,7 +3,7 @@
  * and a fixed number of them: whoever wants one more waits, which is what bounds the memory of an
  * export however far the fetches are ahead of the disk.
  */
-import { loadKoffi } from "../common/libc.js";
+import { addressOf } from "../common/libc.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
 
 /** One block of zeros, never written. */
@@ -20,7 +20,7 @@ const PAGE = 4096;
 /** As sharedBlock, where a disk can read and write it without the page cache (O_DIRECT, open(2)). */
 export function alignedBlock(): Uint8Array {
   const memory = new Uint8Array(new SharedArrayBuffer(BLOCK_SIZE + PAGE));
-  const past = Number(BigInt(loadKoffi().address(memory)) % BigInt(PAGE));
+  const past = addressOf(memory) % PAGE;
   const start = past === 0 ? 0 : PAGE - past;
   return memory.subarray(start, start + BLOCK_SIZE);
 }

@@ -1,19 +1,13 @@
 /** Blocks that have been quiet are put while the mount is in use. */
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
 import { BackgroundUpload } from "../../src/overlay/background-upload.js";
-import { Scratch, until } from "../support/scratch.js";
-import { WrittenVolume } from "./written-volume.js";
+import { until } from "../support/scratch.js";
+import { test } from "./written-volume.js";
 
-let scratch: Scratch;
-let volume: WrittenVolume;
-beforeEach(async () => {
-  scratch = new Scratch();
-  volume = await WrittenVolume.begin(scratch);
-});
-afterEach(() => scratch.clean());
-
-test("puts quiet blocks, again where they change, and leaves nothing to the commit", async () => {
+test("puts quiet blocks, again where they change, and leaves nothing to the commit", async ({
+  volume,
+}) => {
   const upload = await volume.openUpload();
   const background = new BackgroundUpload(upload, { quietMs: 20, concurrency: 2 });
   await volume.write(0, 4096, 1);
@@ -30,7 +24,10 @@ test("puts quiet blocks, again where they change, and leaves nothing to the comm
   expect(volume.differences(volume.api.completed[0]!)).toEqual([]);
 });
 
-test("keeps the pending snapshot alive, and begins anew when it died all the same", async () => {
+test("keeps the pending snapshot alive, and begins anew when it died all the same", async ({
+  scratch,
+  volume,
+}) => {
   const upload = await volume.openUpload();
   const options = { quietMs: 20, timeoutMinutes: 0.005 };
   const background = new BackgroundUpload(upload, options);
@@ -45,7 +42,7 @@ test("keeps the pending snapshot alive, and begins anew when it died all the sam
   expect(volume.api.completed.map(({ id }) => id)).toEqual([volume.api.snapshots[1]!.id]);
 });
 
-test("does no harm while the service fails, and goes on after", async () => {
+test("does no harm while the service fails, and goes on after", async ({ scratch, volume }) => {
   const upload = await volume.openUpload();
   const lines: string[] = [];
   volume.api.fate = () => "failed";

@@ -2,20 +2,20 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect } from "vitest";
 import { BLOCK_SIZE, GIB } from "../../src/common/sizes.js";
-import { Scratch } from "../support/scratch.js";
-import { BASE_BYTE, PARENT, WrittenVolume } from "./written-volume.js";
+import { BASE_BYTE, PARENT, test, WrittenVolume } from "./written-volume.js";
 
-let scratch: Scratch;
-let volume: WrittenVolume;
-beforeEach(async () => {
-  scratch = new Scratch();
-  volume = await WrittenVolume.begin(scratch);
-});
-afterEach(() => scratch.clean());
+/** The service took the completion, takes its time, and its answer never came. */
+async function loseCompletion(volume: WrittenVolume): Promise<void> {
+  await volume.write(0, 4096, 5);
+  volume.api.slowness = 8;
+  volume.api.fate = (operation) => (operation === "CompleteSnapshot" ? "lost" : "done");
+  await expect(volume.commit()).rejects.toMatchObject({ errno: "ETIMEDOUT" });
+  volume.api.fate = () => "done";
+}
 
-test("puts what differs from the base and nothing else", async () => {
+test("puts what differs from the base and nothing else", async ({ volume }) => {
   await volume.write(10, 100, 7);
   await volume.write(BLOCK_SIZE, BLOCK_SIZE, BASE_BYTE); // as it was
   await volume.write(2 * BLOCK_SIZE, 4096, 0); // zeros over a hole
@@ -46,9 +46,9 @@ test("puts what differs from the base and nothing else", async () => {
   expect(volume.base.viewsHeld).toBe(0);
 });
 
-test.each([false, true])(
+test.for([false, true])(
   "makes no snapshot where nothing differs; written: %s",
-  async (written) => {
+  async (written, { volume }) => {
     if (written) await volume.write(0, 4096, BASE_BYTE);
     expect(await volume.commit()).toEqual({ snapshotId: undefined });
     expect(volume.session.record.state).toBe("committed");
@@ -56,7 +56,7 @@ test.each([false, true])(
   },
 );
 
-test("completes a snapshot into which only reverted blocks were put", async () => {
+test("completes a snapshot into which only reverted blocks were put", async ({ volume }) => {
   const upload = await volume.openUpload();
   await volume.write(0, 4096, 1);
   expect(await upload.settle(0)).toBe("put");
@@ -67,7 +67,7 @@ test("completes a snapshot into which only reverted blocks were put", async () =
   expect(volume.api.completed[0]!.blocks.size).toBe(1);
 });
 
-test("does not call a put settled that a write overtook", async () => {
+test("does not call a put settled that a write overtook", async ({ volume }) => {
   const upload = await volume.openUpload();
   await volume.write(0, 4096, 1);
   volume.api.beforePut = () => volume.write(0, 4096, 2);
@@ -78,7 +78,7 @@ test("does not call a put settled that a write overtook", async () => {
   expect(volume.differences(volume.api.completed[0]!)).toEqual([]);
 });
 
-test("knows that a block went back to what was put before the last put", async () => {
+test("knows that a block went back to what was put before the last put", async ({ volume }) => {
   const upload = await volume.openUpload();
   await volume.write(0, 4096, 1);
   await upload.settle(0);
@@ -95,7 +95,7 @@ test("knows that a block went back to what was put before the last put", async (
   expect(volume.differences(volume.api.completed[0]!)).toEqual([]);
 });
 
-test("begins anew where the pending snapshot died, and loses nothing", async () => {
+test("begins anew where the pending snapshot died, and loses nothing", async ({ volume }) => {
   const upload = await volume.openUpload();
   for (let block = 0; block < 4; block++) {
     await volume.write(block * BLOCK_SIZE, 4096, block + 1);
@@ -110,7 +110,7 @@ test("begins anew where the pending snapshot died, and loses nothing", async () 
   expect(volume.session.record.abandoned).toEqual([volume.api.snapshots[0]!.id]);
 });
 
-test("begins anew where the pending snapshot died with nothing left to put", async () => {
+test("begins anew where the pending snapshot died with nothing left to put", async ({ volume }) => {
   const upload = await volume.openUpload();
   await volume.write(0, 4096, 5);
   await upload.settle(0);
@@ -120,23 +120,19 @@ test("begins anew where the pending snapshot died with nothing left to put", asy
   expect(volume.differences(volume.api.completed[0]!)).toEqual([]);
 });
 
-test("waits for a slow completion whose answer was lost, and makes no other snapshot", async () => {
-  await volume.write(0, 4096, 5);
-  volume.api.slowness = 8;
-  volume.api.fate = (operation) => (operation === "CompleteSnapshot" ? "lost" : "done");
-  await expect(volume.commit()).rejects.toMatchObject({ errno: "ETIMEDOUT" });
-  volume.api.fate = () => "done";
+test("waits for a slow completion whose answer was lost, and makes no other snapshot", async ({
+  volume,
+}) => {
+  await loseCompletion(volume);
   await volume.commit();
   expect(volume.api.snapshots).toHaveLength(1);
   expect(volume.api.completed).toHaveLength(1);
 });
 
-test("a completion that was taken, refused when asked again, makes no other snapshot", async () => {
-  await volume.write(0, 4096, 5);
-  volume.api.slowness = 8;
-  volume.api.fate = (operation) => (operation === "CompleteSnapshot" ? "lost" : "done");
-  await expect(volume.commit()).rejects.toMatchObject({ errno: "ETIMEDOUT" });
-  volume.api.fate = () => "done";
+test("a completion that was taken, refused when asked again, makes no other snapshot", async ({
+  volume,
+}) => {
+  await loseCompletion(volume);
   volume.api.refusal = (operation) =>
     operation === "CompleteSnapshot" ? "ResourceNotFoundException" : undefined;
   await volume.commit();
@@ -144,9 +140,10 @@ test("a completion that was taken, refused when asked again, makes no other snap
   expect(volume.api.completed).toHaveLength(1);
 });
 
-test.each(["ResourceNotFoundException", "ConflictException"])(
+test.for(["ResourceNotFoundException", "ConflictException"])(
   "a completion that is refused with %s for good leaves one snapshot, and the session",
-  async (exception) => {
+  { timeout: 20_000 },
+  async (exception, { volume }) => {
     await volume.write(0, 4096, 5);
     volume.api.refusal = (operation) => (operation === "CompleteSnapshot" ? exception : undefined);
     await expect(volume.commit()).rejects.toMatchObject({ exception });
@@ -155,10 +152,11 @@ test.each(["ResourceNotFoundException", "ConflictException"])(
     const { snapshotId } = await volume.commit();
     expect(volume.api.snapshots.map(({ id }) => id)).toEqual([snapshotId]);
   },
-  20_000,
 );
 
-test("a service that forgets the client token is asked for the snapshot itself", async () => {
+test("a service that forgets the client token is asked for the snapshot itself", async ({
+  volume,
+}) => {
   await volume.write(0, 4096, 5);
   const upload = await volume.openUpload();
   await upload.settle(0);
@@ -176,7 +174,9 @@ test("a service that forgets the client token is asked for the snapshot itself",
   );
 }, 20_000);
 
-test("is begun anew any number of times, as long as something can be put in between", async () => {
+test("is begun anew any number of times, as long as something can be put in between", async ({
+  volume,
+}) => {
   const upload = await volume.openUpload();
   for (let round = 1; round <= 6; round += 1) {
     await volume.write(0, 4096, round);
@@ -188,7 +188,9 @@ test("is begun anew any number of times, as long as something can be put in betw
   expect(volume.session.record.abandoned).toHaveLength(6);
 });
 
-test("not waited for, it is not over: the session stays, and the next commit sees the end", async () => {
+test("not waited for, it is not over: the session stays, and the next commit sees the end", async ({
+  volume,
+}) => {
   await volume.write(0, 4096, 5);
   volume.api.slowness = 3;
   const taken = await volume.commit({ wait: false });
@@ -199,7 +201,7 @@ test("not waited for, it is not over: the session stays, and the next commit see
   expect(volume.api.snapshots).toHaveLength(1);
 });
 
-test("goes on where the log of what was put is damaged", async () => {
+test("goes on where the log of what was put is damaged", async ({ volume }) => {
   const upload = await volume.openUpload();
   for (const block of [0, 1, 4]) {
     await volume.write(block * BLOCK_SIZE, 4096, 5);
@@ -219,7 +221,9 @@ test("goes on where the log of what was put is damaged", async () => {
   expect(volume.differences(volume.api.completed[0]!)).toEqual([]);
 }, 20_000);
 
-test("makes exactly one right snapshot, whatever fails and wherever it is cut off", async () => {
+test("makes exactly one right snapshot, whatever fails and wherever it is cut off", async ({
+  scratch,
+}) => {
   const step = fc.record({
     block: fc.constantFrom(0, 1, 2, 3, 4, 5, 7, 2047),
     start: fc.nat(3).map((n) => n * 700),

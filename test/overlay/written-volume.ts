@@ -2,6 +2,7 @@
  * A session over a small base, with what a commit needs: its device, the background's upload, a service
  * in memory, and the model of what the snapshot must show.
  */
+import { test as base } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
 import type { CommitOptions, CommitResult } from "../../src/overlay/commit-options.js";
 import { commit } from "../../src/overlay/committer.js";
@@ -9,7 +10,7 @@ import { OverlayDevice } from "../../src/overlay/overlay-device.js";
 import { createSession, openSession, type Session } from "../../src/overlay/session.js";
 import { Upload } from "../../src/overlay/upload.js";
 import { ReadOnlyMemoryDevice } from "../support/memory-device.js";
-import type { Scratch } from "../support/scratch.js";
+import { Scratch } from "../support/scratch.js";
 import { FakeEbs, type FakeSnapshot } from "./fake-ebs.js";
 import { VolumeModel } from "./volume-model.js";
 
@@ -98,6 +99,16 @@ export class WrittenVolume {
     await this.session.close();
   }
 }
+
+/** A test with a volume of its own, and where that lies; both are gone after it. */
+export const test = base.extend<{ scratch: Scratch; volume: WrittenVolume }>({
+  scratch: async ({ task: _task }, use) => {
+    const scratch = new Scratch();
+    await use(scratch);
+    await scratch.clean();
+  },
+  volume: async ({ scratch }, use) => use(await WrittenVolume.begin(scratch)),
+});
 
 const ANY_SNAPSHOT: FakeSnapshot = {
   id: "snap-0" as FakeSnapshot["id"],

@@ -5,7 +5,7 @@
  * buffer: the memory of an ArrayBuffer never moves (a typed array of up to 64 bytes may lie in V8's
  * heap until it is asked for its buffer, which is done first), and the views that are written keep it alive.
  */
-import { loadKoffi, loadLibc } from "../../common/libc.js";
+import { addressOf, loadLibc } from "../../common/libc.js";
 
 /** struct iovec on 64-bit little-endian Linux, in 32-bit words: address, length. */
 const IOVEC_WORDS = 4;
@@ -31,18 +31,14 @@ export function openVectorWrite(): VectorWrite | undefined {
 
 function vectorWrite(): VectorWrite | undefined {
   if (process.arch !== "x64" && process.arch !== "arm64") return undefined;
-  const koffi = loadKoffi();
-  const libc = loadLibc();
-  const writev = libc.func("long writev(int, void *, int)");
-  // Gives back the address of what it is given.
-  const addressOf = libc.func("void *memmove(void *, void *, size_t)");
+  const writev = loadLibc().func("long writev(int, void *, int)");
   const bases = new WeakMap<ArrayBufferLike, number>();
   const vectors = new Uint32Array(IOVEC_WORDS * (1 + MOST_PARTS));
 
   function baseOf(memory: Uint8Array): number {
     let base = bases.get(memory.buffer);
     if (base === undefined) {
-      base = Number(koffi.address(addressOf(memory, memory, 0))) - memory.byteOffset;
+      base = addressOf(memory) - memory.byteOffset;
       bases.set(memory.buffer, base);
     }
     return base;

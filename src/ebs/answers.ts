@@ -85,7 +85,10 @@ export function readStatus(body: Uint8Array): SnapshotStatus {
 }
 
 /** @returns undefined where the header is absent or no checksum. */
-export function headerText(headers: Record<string, string>, name: string): string | undefined {
+export function headerText(
+  headers: Readonly<Record<string, string>>,
+  name: string,
+): string | undefined {
   const value = headers[name]?.trim();
   return value === undefined || value === "" ? undefined : value;
 }

@@ -13,11 +13,6 @@ export function sha256(data: Uint8Array): Buffer {
   return createHash("sha256").update(data).digest();
 }
 
-/** Base64 SHA-256, as the x-amz-Checksum header carries it. */
-export function sha256Base64(data: Uint8Array): string {
-  return createHash("sha256").update(data).digest("base64");
-}
-
 /** Builds the aggregate for CompleteSnapshot; memory does not grow with the number of blocks. */
 export class LinearChecksum {
   readonly #hash = createHash("sha256");

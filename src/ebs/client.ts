@@ -6,43 +6,71 @@
  */
 import "./quiet-sdk.js";
 import { EBSClient, type EBSClientConfig } from "@aws-sdk/client-ebs";
-import { EbsHttpHandler } from "./http-handler.js";
+import { loadConfig } from "@smithy/core/config";
+import { createTransport, transportSettings } from "../http/create.js";
+import type { HttpTransport, TransportSettings } from "../http/transport.js";
+import { RequestHandler } from "./request-handler.js";
 
 export interface ClientOptions {
   readonly region?: string;
   readonly profile?: string;
   readonly endpointUrl?: string;
-  /** Connections at most. */
-  readonly sockets: number;
 }
 
-/** The SDK's client and the request handler that it sends through. */
+/** The SDK's client and the transport that it sends through, which whoever made the client closes. */
 export interface Client {
   readonly sdk: EBSClient;
-  readonly handler: EbsHttpHandler;
+  readonly transport: HttpTransport;
+}
+
+/** How requests go out: proxies and certificates from the environment and the profile. @throws Failure EINVAL */
+export async function transportSettingsOf(
+  { profile }: ClientOptions,
+  maxConnections: number,
+): Promise<TransportSettings> {
+  const caBundle = await loadConfig<string | undefined>(
+    {
+      environmentVariableSelector: () => undefined,
+      configFileSelector: (section) => section.ca_bundle,
+      default: undefined,
+    },
+    profile === undefined ? {} : { profile },
+  )();
+  return transportSettings(process.env, {
+    maxConnections,
+    ...(caBundle !== undefined && { caBundle }),
+  });
+}
+
+/** For a few requests. */
+export async function makeClient(options: ClientOptions): Promise<Client> {
+  const transport = createTransport(await transportSettingsOf(options, 4));
+  return { transport, sdk: makeSdk(options, transport) };
 }
 
 /**
- * @param expired the client that this one takes the place of, with its connections: credentials are taken
- * anew from their source, past what the SDK remembers of files. It must not be closed any more.
+ * @param renew credentials are taken from their source again, past what the SDK remembers of files.
  */
-export function makeClient(options: ClientOptions, expired?: Client): Client {
+export function makeSdk(
+  options: ClientOptions,
+  transport: HttpTransport,
+  renew = false,
+): EBSClient {
   const endpoint = options.endpointUrl ?? environmentEndpoint();
-  const handler = expired?.handler ?? new EbsHttpHandler(options.sockets);
   const given: EBSClientConfig = {
     maxAttempts: 1,
     logger: SILENT,
-    requestHandler: handler as never,
+    requestHandler: new RequestHandler(transport) as never,
     ...(options.profile !== undefined && { profile: options.profile }),
     ...(options.endpointUrl !== undefined && { endpoint: options.endpointUrl }),
     ...(options.region !== undefined && { region: options.region }),
   };
-  // The SDK's defaults can be had from a client only, so one is made to ask them of.
+  // The SDK's defaults are to be had from a client only, so one is made to ask for them.
   const { config } = new EBSClient(given);
   const chain = config.credentialDefaultProvider({
     ...config,
     parentClientConfig: config,
-    ...(expired !== undefined && { ignoreCache: true }),
+    ...(renew && { ignoreCache: true }),
   } as Parameters<typeof config.credentialDefaultProvider>[0]);
   const region = async (): Promise<string> => {
     try {
@@ -57,27 +85,25 @@ export function makeClient(options: ClientOptions, expired?: Client): Client {
       return await chain(identity);
     } catch (error) {
       const isLocal = endpoint !== undefined && isLoopback(endpoint);
-      // Of a profile that was asked for by name, a mistake must be heard of.
+      // If the user named a profile, report its error instead of using placeholder credentials.
       if (isLocal && options.profile === undefined) return PLACEHOLDER;
       throw error;
     }
   };
-  return { sdk: new EBSClient({ ...given, region, credentials }), handler };
+  return new EBSClient({ ...given, region, credentials });
 }
 
-/** The SDK's own words (that a profile wins over keys, …) are no sentence of ours. */
+/** Silences the SDK's own log messages (that a profile wins over keys, …). */
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * Where requests go with these options now, as options that say it in full: what is found in the
  * environment and the profile today may be another tomorrow. No secrets.
  */
-export async function settledOptions(
-  options: Omit<ClientOptions, "sockets">,
-): Promise<Record<string, string>> {
+export async function settledOptions(options: ClientOptions): Promise<Record<string, string>> {
   const profile = options.profile ?? (process.env.AWS_PROFILE || undefined);
   const endpointUrl = options.endpointUrl ?? environmentEndpoint();
-  const { sdk } = makeClient({ ...options, sockets: 1 });
+  const { sdk, transport } = await makeClient(options);
   try {
     const region = await sdk.config.region();
     return {
@@ -87,10 +113,11 @@ export async function settledOptions(
     };
   } finally {
     sdk.destroy();
+    await transport.close();
   }
 }
 
-/** Accepted by a local endpoint that was not told to check signatures; worthless anywhere else. */
+/** Accepted by a local endpoint that does not check signatures; worthless anywhere else. */
 const PLACEHOLDER = { accessKeyId: "local", secretAccessKey: "local" };
 
 /** Where requests go, for sentences; undefined for AWS itself. */

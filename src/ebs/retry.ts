@@ -37,11 +37,10 @@ export interface RetryContext {
   /** Longest time for one operation with all its attempts, ms. */
   readonly ioTimeoutMs: number;
   readonly meter: Meter;
-  readonly endpointUrl: string | undefined;
   /** True once the endpoint has answered anything. */
   proven: boolean;
   /** Takes new credentials from their source, for the next attempt. */
-  renewCredentials(): void;
+  renewCredentials(): Promise<void>;
   log(level: "debug" | "warn", message: string): void;
 }
 
@@ -75,7 +74,7 @@ export async function withRetries<T>(
     } catch (error) {
       if (signal?.aborted) throw interrupted(subject);
       cause = error;
-      trouble = troubleOf(error, subject, context.endpointUrl);
+      trouble = troubleOf(error, subject);
     }
     if (trouble.httpStatus !== undefined || trouble.verdict === "corrupt") context.proven = true;
     if (trouble.verdict === "throttled") meter.count(subject.operation, "throttles");
@@ -88,7 +87,7 @@ export async function withRetries<T>(
     }
     if (trouble.verdict === "credentials") {
       counts.renewals += 1;
-      context.renewCredentials();
+      await context.renewCredentials();
     }
     meter.count(subject.operation, "retries");
     context.log("debug", `${sentenceFor(subject, trouble, counts.attempts)} Trying again.`);

@@ -1,22 +1,19 @@
 /**
- * EbsApi on the AWS SDK, in one thread. The SDK finds credentials, signs and words the requests and
- * sorts the errors; the answers are taken past it (http-handler.ts, answers.ts), so that every byte
- * of a block is counted and verified here, and its retries are replaced by retry.ts.
+ * EbsApi on the AWS SDK. The SDK finds credentials, signs and words the rare requests and names the errors;
+ * blocks are signed, sent and verified past it, in threads of their own (block-threads.ts). Responses are read
+ * by our own code (answers.ts), and the SDK's retries are replaced by retry.ts.
  */
 import "./quiet-sdk.js";
 import {
   CompleteSnapshotCommand,
-  GetSnapshotBlockCommand,
   ListChangedBlocksCommand,
   ListSnapshotBlocksCommand,
-  PutSnapshotBlockCommand,
   StartSnapshotCommand,
 } from "@aws-sdk/client-ebs";
 import { BLOCK_SIZE } from "../common/sizes.js";
+import type { HttpResponse } from "../http/transport.js";
 import {
   type Asked,
-  headerText,
-  malformed,
   readBlockPage,
   readChangedBlockPage,
   readStartedSnapshot,
@@ -31,16 +28,15 @@ import type {
   StartedSnapshot,
   StartSnapshotOptions,
 } from "./api.js";
-import { sha256, sha256Base64 } from "./checksum.js";
-import { environmentEndpoint } from "./client.js";
+import type { BlockRequest } from "./block-request.js";
+import { BlockThreads } from "./block-threads.js";
 import type { Subject } from "./errors.js";
 import { askedOf, listPage } from "./list-end.js";
 import { Meter } from "./meter.js";
 import { type RetryContext, withRetries } from "./retry.js";
 import { SdkTransport } from "./sdk-transport.js";
-import type { BlockRequest } from "./signed-blocks.js";
+import { ServiceException } from "./service-exception.js";
 import type { SnapshotId } from "./snapshot-id.js";
-import { AnswerError } from "./trouble.js";
 
 export interface EbsOptions {
   /** Absent: the SDK's chain (AWS_REGION, the profile). */
@@ -52,13 +48,10 @@ export interface EbsOptions {
   readonly concurrency?: number;
   /** Longest time for one operation with all its retries, ms; then it fails. 60 s unless told. */
   readonly ioTimeoutMs?: number;
+  /** Threads for blocks; 0 does everything in the calling thread. See create.ts for the default. */
+  readonly threads?: number;
   readonly meter?: Meter;
   readonly log?: (level: "debug" | "warn", message: string) => void;
-}
-
-export interface SdkEbsOptions extends EbsOptions {
-  /** The endpoint is known to answer, so that it is worth waiting for. */
-  readonly proven?: boolean;
 }
 
 const DEFAULT_CONCURRENCY = 64;
@@ -69,29 +62,29 @@ const LONGEST_STALL_MS = 15_000;
 export class SdkEbs implements EbsApi {
   readonly #context: RetryContext;
   readonly #transport: SdkTransport;
+  readonly #threads: BlockThreads;
+  readonly #stallMs: number;
 
-  constructor(options: SdkEbsOptions) {
+  constructor(options: EbsOptions & { readonly threads: number }) {
     const ioTimeoutMs = options.ioTimeoutMs ?? DEFAULT_IO_TIMEOUT_MS;
-    const meter = options.meter ?? new Meter();
-    const transport = new SdkTransport(
-      { ...options, sockets: options.concurrency ?? DEFAULT_CONCURRENCY },
-      Math.min(Math.ceil(ioTimeoutMs / 3), LONGEST_STALL_MS),
-      meter,
-    );
+    const log = options.log ?? (() => {});
+    const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
+    const transport = new SdkTransport(options, concurrency, log);
+    this.#stallMs = Math.min(Math.ceil(ioTimeoutMs / 3), LONGEST_STALL_MS);
     this.#transport = transport;
+    this.#threads = new BlockThreads(options.threads, log);
     this.#context = {
       ioTimeoutMs,
-      meter,
-      endpointUrl: options.endpointUrl ?? environmentEndpoint(),
-      proven: options.proven ?? false,
+      meter: options.meter ?? new Meter(),
+      proven: false,
       renewCredentials: () => transport.renewCredentials(),
-      log: options.log ?? (() => {}),
+      log,
     };
   }
 
-  /** The endpoint has answered. */
-  get proven(): boolean {
-    return this.#context.proven;
+  /** Block threads that have loaded and take work. */
+  get readyThreads(): number {
+    return this.#threads.ready;
   }
 
   listSnapshotBlocks(snapshotId: SnapshotId, options: ListOptions = {}): Promise<BlockPage> {
@@ -102,7 +95,7 @@ export class SdkEbs implements EbsApi {
           SnapshotId: snapshotId,
           ...listInput(asked),
         });
-        return readBlockPage((await this.#transport.send(command, signal)).body, asked);
+        return readBlockPage((await this.#send(command, signal)).body, asked);
       }),
     );
   }
@@ -120,7 +113,7 @@ export class SdkEbs implements EbsApi {
           ...(firstSnapshotId !== undefined && { FirstSnapshotId: firstSnapshotId }),
           ...listInput(asked),
         });
-        return readChangedBlockPage((await this.#transport.send(command, signal)).body, asked);
+        return readChangedBlockPage((await this.#send(command, signal)).body, asked);
       }),
     );
   }
@@ -135,13 +128,11 @@ export class SdkEbs implements EbsApi {
   ): Promise<void> {
     requireBlock(target);
     const subject: Subject = { operation: "GetSnapshotBlock", snapshotId, blockIndex };
-    const input = { SnapshotId: snapshotId, BlockIndex: blockIndex, BlockToken: blockToken };
-    const request: BlockRequest = { snapshotId, blockIndex, blockToken };
-    const command = () => new GetSnapshotBlockCommand(input);
+    const stallMs = this.#stallMs;
+    const request: BlockRequest = { kind: "get", snapshotId, blockIndex, blockToken, stallMs };
     return withRetries(this.#context, subject, signal, async (stop) => {
-      const { headers } = await this.#transport.sendBlock(request, command, stop, target);
-      const checksum = verifyBlock(headers, target);
-      digest?.set(Buffer.from(checksum, "base64"));
+      const found = await this.#sendBlock(request, target, stop);
+      digest?.set(found);
     });
   }
 
@@ -161,7 +152,7 @@ export class SdkEbs implements EbsApi {
       Timeout: options.timeoutMinutes,
     });
     return withRetries(this.#context, subject, options.signal, async (signal) => {
-      const { body } = await this.#transport.send(command, signal);
+      const { body } = await this.#send(command, signal);
       return readStartedSnapshot(body);
     });
   }
@@ -173,38 +164,12 @@ export class SdkEbs implements EbsApi {
     signal?: AbortSignal,
   ): Promise<Uint8Array> {
     requireBlock(data);
-    const digest = sha256(data);
-    const checksum = digest.toString("base64");
     const subject: Subject = { operation: "PutSnapshotBlock", snapshotId, blockIndex };
-    const command = () =>
-      new PutSnapshotBlockCommand({
-        SnapshotId: snapshotId,
-        BlockIndex: blockIndex,
-        BlockData: data,
-        DataLength: BLOCK_SIZE,
-        Checksum: checksum,
-        ChecksumAlgorithm: "SHA256",
-      });
-    const put = {
-      data,
-      hash: digest.toString("hex"),
-      headers: {
-        "content-type": "application/octet-stream",
-        "x-amz-data-length": String(BLOCK_SIZE),
-        "x-amz-checksum": checksum,
-        "x-amz-checksum-algorithm": "SHA256",
-      },
-    };
-    const request: BlockRequest = { snapshotId, blockIndex, put };
-    return withRetries(this.#context, subject, signal, async (stop) => {
-      const { headers } = await this.#transport.sendBlock(request, command, stop);
-      const stored = headerText(headers, "x-amz-checksum");
-      if (stored !== undefined && stored !== checksum) {
-        const message = "the service took other bytes than were sent (its checksum differs).";
-        throw new AnswerError("corrupt", "ChecksumMismatch", message);
-      }
-      return digest;
-    });
+    const stallMs = this.#stallMs;
+    const request: BlockRequest = { kind: "put", snapshotId, blockIndex, blockToken: "", stallMs };
+    return withRetries(this.#context, subject, signal, (stop) =>
+      this.#sendBlock(request, data, stop),
+    );
   }
 
   completeSnapshot(
@@ -224,13 +189,35 @@ export class SdkEbs implements EbsApi {
       }),
     });
     return withRetries(this.#context, subject, signal, async (stop) => {
-      const { body } = await this.#transport.send(command, stop);
+      const { body } = await this.#send(command, stop);
       return readStatus(body);
     });
   }
 
   async close(): Promise<void> {
-    this.#transport.close();
+    await this.#threads.close();
+    await this.#transport.close();
+  }
+
+  /** One try through the SDK. */
+  #send(command: object, signal: AbortSignal): Promise<HttpResponse> {
+    return this.#transport.send(command, signal, { stallMs: this.#stallMs });
+  }
+
+  /** One try at a block. */
+  async #sendBlock(
+    request: BlockRequest,
+    block: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const opened = await this.#transport.open();
+    const context = await this.#transport.signingContext();
+    try {
+      return await this.#threads.send(opened, context, request, block, signal);
+    } catch (error) {
+      if (error instanceof ServiceException) this.#transport.noteClock(error, context);
+      throw error;
+    }
   }
 }
 
@@ -251,33 +238,4 @@ function listInput(options: Asked): {
 
 function requireBlock(bytes: Uint8Array): void {
   if (bytes.length !== BLOCK_SIZE) throw new RangeError(`a block has ${BLOCK_SIZE} bytes`);
-}
-
-/**
- * Length is checked already: the exchange ends only when the target is exactly full.
- * @returns the block's Base64 SHA-256. @throws AnswerError
- */
-function verifyBlock(headers: Record<string, string>, block: Uint8Array): string {
-  const length = headerText(headers, "x-amz-data-length");
-  if (length !== undefined && Number(length) !== BLOCK_SIZE) {
-    throw new AnswerError(
-      "corrupt",
-      "WrongDataLength",
-      `it calls itself ${length.slice(0, 20)} bytes long.`,
-    );
-  }
-  const algorithm = headerText(headers, "x-amz-checksum-algorithm");
-  if (algorithm !== undefined && algorithm.toUpperCase().replace("-", "") !== "SHA256") {
-    throw malformed(`its checksum algorithm is ${algorithm.slice(0, 20)}, not SHA256`);
-  }
-  const checksum = headerText(headers, "x-amz-checksum");
-  if (checksum === undefined) throw malformed("a block came without its checksum");
-  if (sha256Base64(block) !== checksum) {
-    throw new AnswerError(
-      "corrupt",
-      "ChecksumMismatch",
-      "the block's bytes do not match its SHA-256.",
-    );
-  }
-  return checksum;
 }

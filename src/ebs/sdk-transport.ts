@@ -1,81 +1,158 @@
 /**
- * Sends one attempt of a request through the SDK's client; blocks past the SDK's machinery, once it has
- * shown how (signed-blocks.ts). Credentials are renewed by another client over the same connections.
+ * Sends one try of a request over the one transport: through the SDK's client, which finds credentials, signs
+ * and words the rare requests; or, for blocks, signed here with what the SDK found (signature.ts).
  */
-import { type Client, type ClientOptions, makeClient } from "./client.js";
-import { type Exchange, newExchange } from "./exchange.js";
-import type { Meter } from "./meter.js";
-import { type BlockRequest, SignedBlocks } from "./signed-blocks.js";
+import type { EBSClient } from "@aws-sdk/client-ebs";
+import { createTransport } from "../http/create.js";
+import { abortError } from "../http/http-error.js";
+import type { HttpResponse, HttpTransport, TransportSettings } from "../http/transport.js";
+import { CAPTURED_PATH, type CapturedRequest, captureRequest } from "./captured-request.js";
+import { type ClientOptions, makeSdk, transportSettingsOf } from "./client.js";
+import { type Exchange, originOf } from "./request-handler.js";
+import type { ServiceException } from "./service-exception.js";
+import type { SigningContext } from "./signature.js";
 
 /**
  * Credentials are taken from their source at most this often, ms: many requests find out at a time that
  * they have expired, and what a source gave just now it would give again.
  */
-const RENEW_EVERY_MS = 2_000;
+const MIN_RENEWAL_MS = 2_000;
+/** Requests signed with a clock as wrong as this are refused, ms. Source: @aws-sdk/core, isClockSkewed. */
+const MAX_CLOCK_ERROR_MS = 300_000;
+/** Headers of the SDK's request that block requests have too. */
+const KEPT_HEADERS = ["host", "user-agent", "x-amz-user-agent", "amz-sdk-request"];
+
+/** What is made once, when the first request is sent. */
+interface Opened {
+  readonly settings: TransportSettings;
+  readonly transport: HttpTransport;
+}
 
 export class SdkTransport {
   readonly #options: ClientOptions;
-  readonly #stallMs: number;
-  readonly #meter: Meter;
-  #client: Client;
+  readonly #maxConnections: number;
+  readonly #log: (level: "debug" | "warn", message: string) => void;
+  #opened: Promise<Opened> | undefined;
+  #sdk: EBSClient | undefined;
+  #captured: Promise<CapturedRequest> | undefined;
+  #context: SigningContext | undefined;
   #renewedAt = Number.NEGATIVE_INFINITY;
-  #signedBlocks: SignedBlocks | undefined;
+  #isClosed = false;
 
-  /** @param stallMs an attempt on which no byte moves for this long is given up. */
-  constructor(options: ClientOptions, stallMs: number, meter: Meter) {
+  /** Makes no request and opens nothing. */
+  constructor(
+    options: ClientOptions,
+    maxConnections: number,
+    log: (level: "debug" | "warn", message: string) => void,
+  ) {
     this.#options = options;
-    this.#stallMs = stallMs;
-    this.#meter = meter;
-    this.#client = makeClient(options);
+    this.#maxConnections = maxConnections;
+    this.#log = log;
   }
 
-  /** @returns the whole answer. @throws what the SDK or the request handler throws. */
-  async send(command: object, abortSignal: AbortSignal, exchange?: Exchange): Promise<Exchange> {
-    const passed = exchange ?? newExchange(this.#stallMs, false);
-    const sender = this.#client.sdk as unknown as Sender;
-    await sender.send(command, { abortSignal, exchange: passed });
-    return passed;
+  /** @throws Failure where the environment's certificates or proxies cannot be used. */
+  open(): Promise<Opened> {
+    this.#opened ??= this.#open();
+    return this.#opened;
+  }
+
+  async #open(): Promise<Opened> {
+    const settings = await transportSettingsOf(this.#options, this.#maxConnections);
+    const transport = createTransport(settings);
+    this.#log("debug", `Requests go over ${transport.description}.`);
+    return { settings, transport };
+  }
+
+  /** @returns the whole response. @throws what the SDK or the transport throws. */
+  async send(command: object, abortSignal: AbortSignal, exchange: Exchange): Promise<HttpResponse> {
+    const sdk = (await this.#client()) as unknown as Sender;
+    await sdk.send(command, { abortSignal, exchange });
+    return exchange.response as HttpResponse;
+  }
+
+  /** How block requests are signed now; the same object as long as nothing has changed. */
+  async signingContext(): Promise<SigningContext> {
+    const sdk = await this.#client();
+    this.#captured ??= captureRequest(sdk);
+    const captured = this.#captured;
+    let found: CapturedRequest;
+    try {
+      found = await captured;
+    } catch (error) {
+      if (this.#captured === captured) this.#captured = undefined;
+      throw error;
+    }
+    const { accessKeyId, secretAccessKey, sessionToken } = await sdk.config.credentials();
+    const clockOffsetMs = sdk.config.systemClockOffset;
+    const last = this.#context;
+    if (
+      last !== undefined &&
+      last.accessKeyId === accessKeyId &&
+      last.secretAccessKey === secretAccessKey &&
+      last.sessionToken === sessionToken &&
+      last.clockOffsetMs === clockOffsetMs
+    ) {
+      return last;
+    }
+    const { request, region, service } = found;
+    const headers: Record<string, string> = {};
+    for (const name of KEPT_HEADERS) {
+      const value = request.headers[name];
+      if (value !== undefined) headers[name] = value;
+    }
+    this.#context = {
+      origin: originOf(request),
+      basePath: request.path.slice(0, -CAPTURED_PATH.length),
+      headers,
+      region,
+      service,
+      accessKeyId,
+      secretAccessKey,
+      sessionToken,
+      clockOffsetMs,
+    };
+    return this.#context;
   }
 
   /**
-   * The same for a block, which lands in `target` where one is given.
-   * @param command the SDK's, made where it has to be asked.
+   * Where the service's clock differs from ours by as much as it refuses, signs by it from now on, and marks
+   * the exception as one that passes; as the SDK does for its own requests.
    */
-  async sendBlock(
-    request: BlockRequest,
-    command: () => object,
-    signal: AbortSignal,
-    target?: Uint8Array,
-  ): Promise<Exchange> {
-    const signedBlocks = this.#signedBlocks;
-    if (signedBlocks !== undefined) {
-      const answer = await signedBlocks.send(request, signal, this.#stallMs, target);
-      if (answer !== undefined) return answer;
-      // Asked a second time: that is one more request.
-      const operation = request.put === undefined ? "GetSnapshotBlock" : "PutSnapshotBlock";
-      this.#meter.count(operation, "requests");
-    }
-    const { sdk, handler } = this.#client;
-    const exchange = newExchange(this.#stallMs, true, target);
-    await this.send(command(), signal, exchange);
-    // Not of a client whose credentials were replaced meanwhile.
-    if (sdk === this.#client.sdk) {
-      this.#signedBlocks = SignedBlocks.after(sdk, handler, exchange.sent, request);
-    }
-    return exchange;
+  noteClock(exception: ServiceException, signedWith: SigningContext): void {
+    const sdk = this.#sdk;
+    const theirs = Date.parse(exception.date ?? "");
+    if (sdk === undefined || Number.isNaN(theirs)) return;
+    const now = Date.now();
+    if (Math.abs(theirs - now - signedWith.clockOffsetMs) < MAX_CLOCK_ERROR_MS) return;
+    sdk.config.systemClockOffset = theirs - now;
+    exception.$metadata.clockSkewCorrected = true;
   }
 
-  /** For the next attempts, takes credentials anew from their source, unless that was done just now. */
-  renewCredentials(): void {
+  /** For the next tries, takes credentials from their source again, unless that was done just now. */
+  async renewCredentials(): Promise<void> {
     const now = performance.now();
-    if (now - this.#renewedAt < RENEW_EVERY_MS) return;
+    if (now - this.#renewedAt < MIN_RENEWAL_MS) return;
     this.#renewedAt = now;
-    this.#signedBlocks = undefined;
-    this.#client = makeClient(this.#options, this.#client);
+    const { transport } = await this.open();
+    const clockOffset = this.#sdk?.config.systemClockOffset ?? 0;
+    this.#sdk = makeSdk(this.#options, transport, true);
+    // The clock is as wrong as before.
+    this.#sdk.config.systemClockOffset = clockOffset;
+    this.#captured = undefined;
   }
 
-  close(): void {
-    this.#client.sdk.destroy();
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#sdk?.destroy();
+    const opened = await this.#opened?.catch(() => undefined);
+    await opened?.transport.close();
+  }
+
+  async #client(): Promise<EBSClient> {
+    const { transport } = await this.open();
+    if (this.#isClosed) throw abortError("closed");
+    this.#sdk ??= makeSdk(this.#options, transport);
+    return this.#sdk;
   }
 }
 

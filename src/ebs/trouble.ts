@@ -3,7 +3,8 @@
  * SDK's exceptions, Node's socket errors, our own findings about an answer) is sorted here, once,
  * into a Trouble: whether to try again and how soon, and the errno and sentence if it ends here.
  */
-import type { ErrnoName } from "../common/failure.js";
+import { type ErrnoName, Failure } from "../common/failure.js";
+import { HttpError, type HttpErrorKind } from "../http/http-error.js";
 import { about, type Subject } from "./errors.js";
 
 /**
@@ -32,7 +33,14 @@ export interface Trouble {
   readonly httpStatus?: number;
 }
 
-/** Thrown by our own checks of an answer; already sorted. */
+/** Plain data, so that it can go to another thread. */
+export interface AnswerErrorDetails {
+  readonly verdict: Verdict;
+  readonly exception: string;
+  readonly message: string;
+}
+
+/** Thrown by our own checks of a response; already sorted. */
 export class AnswerError extends Error {
   readonly verdict: Verdict;
   readonly exception: string;
@@ -41,6 +49,10 @@ export class AnswerError extends Error {
     super(message);
     this.verdict = verdict;
     this.exception = exception;
+  }
+
+  details(): AnswerErrorDetails {
+    return { verdict: this.verdict, exception: this.exception, message: this.message };
   }
 }
 
@@ -74,16 +86,24 @@ const REFUSED_SIGNATURE = new Set([
   "AuthFailure",
 ]);
 
-/** Node's codes for a connection that was not made; source: errors of node:net, node:dns. */
-const UNREACHABLE = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "EADDRNOTAVAIL",
-  "ENETDOWN",
-]);
+/** What to do about a request without a response, and the errno if it ends there. */
+const HTTP_ERRORS: Record<HttpErrorKind, readonly [Verdict, ErrnoName, string]> = {
+  "invalid-request": ["fatal", "EINVAL", "check --endpoint-url and the credentials"],
+  name: ["unreachable", "ETIMEDOUT", "check the network, --region and --endpoint-url"],
+  unreachable: ["unreachable", "ETIMEDOUT", "check the network, --region and --endpoint-url"],
+  proxy: ["unreachable", "ETIMEDOUT", "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"],
+  certificate: ["fatal", "EIO", "check --endpoint-url, AWS_CA_BUNDLE and NODE_EXTRA_CA_CERTS"],
+  tls: ["unreachable", "EIO", "check --endpoint-url"],
+  protocol: ["unreachable", "EIO", "check --endpoint-url"],
+  stalled: ["soon", "ETIMEDOUT", "check the network"],
+  lost: ["soon", "ETIMEDOUT", "check the network"],
+  "body-cut-short": ["soon", "ETIMEDOUT", "check the network"],
+  "body-too-short": ["corrupt", "EIO", "check --endpoint-url"],
+  "body-too-long": ["corrupt", "EIO", "check --endpoint-url"],
+  "head-too-long": ["corrupt", "EIO", "check --endpoint-url"],
+  aborted: ["soon", "ETIMEDOUT", "try again"],
+  closed: ["fatal", "EIO", "try again"],
+};
 
 /** As far as an unknown thrown value is looked into; all optional, none trusted. */
 interface Thrown {
@@ -99,8 +119,8 @@ interface Thrown {
   };
 }
 
-/** Sorts what one attempt threw. @param endpointUrl where the request went, for the sentence. */
-export function troubleOf(error: unknown, subject: Subject, endpointUrl?: string): Trouble {
+/** Sorts what one attempt threw. */
+export function troubleOf(error: unknown, subject: Subject): Trouble {
   if (error instanceof AnswerError) {
     return {
       verdict: error.verdict,
@@ -108,6 +128,14 @@ export function troubleOf(error: unknown, subject: Subject, endpointUrl?: string
       sentence: error.message,
       exception: error.exception,
     };
+  }
+  if (error instanceof HttpError) {
+    const [verdict, errno, advice] = HTTP_ERRORS[error.kind];
+    return { verdict, errno, sentence: `${error.message}; ${advice}.`, exception: error.kind };
+  }
+  if (error instanceof Failure) {
+    const { errno, message } = error;
+    return { verdict: "fatal", errno, sentence: message, exception: "Failure" };
   }
   const thrown = (typeof error === "object" && error !== null ? error : {}) as Thrown;
   const name = text(thrown.name) ?? "Error";
@@ -119,11 +147,11 @@ export function troubleOf(error: unknown, subject: Subject, endpointUrl?: string
     ...(thrown.$metadata?.requestId !== undefined && { requestId: thrown.$metadata.requestId }),
     ...(status !== undefined && { httpStatus: status }),
   };
-  return { ...base, ...judge(thrown, name, code, status, subject, endpointUrl) };
+  return { ...base, ...judge(thrown, name, code, status, subject) };
 }
 
 /** The service asks for fewer requests, in whichever words. */
-export function isThrottle(name: string, status: number | undefined): boolean {
+function isThrottle(name: string, status: number | undefined): boolean {
   return THROTTLES.has(name) || status === 429;
 }
 
@@ -135,7 +163,6 @@ function judge(
   code: string | undefined,
   status: number | undefined,
   subject: Subject,
-  endpointUrl: string | undefined,
 ): Judgement {
   const said = sayable(text(thrown.Message) ?? text(thrown.message));
   const reason = text(thrown.Reason);
@@ -205,29 +232,11 @@ function judge(
       sentence: refusal(name, reason, said),
     };
   }
-  if (code !== undefined && UNREACHABLE.has(code)) {
-    const where = endpointUrl === undefined ? "the service" : withoutUser(endpointUrl);
-    const sentence = `cannot connect to ${where} (${code}); check the network, --region and --endpoint-url.`;
-    return { verdict: "unreachable", errno: "ETIMEDOUT", sentence };
-  }
-  if (code === "EPROTO" || code === "HPE_INVALID_CONSTANT") {
-    const sentence = `what answers there does not speak HTTP, or not over TLS (${code}); check --endpoint-url.`;
-    return { verdict: "unreachable", errno: "EIO", sentence };
-  }
-  if (code !== undefined && /CERT|SELF_SIGNED|ERR_TLS|ERR_SSL|UNABLE_TO/.test(code)) {
-    const sentence = `the server's TLS certificate was not accepted (${code}); check --endpoint-url and NODE_EXTRA_CA_CERTS.`;
-    return { verdict: "fatal", errno: "EIO", sentence };
-  }
   if (code !== undefined || name === "TimeoutError") {
     const sentence = `the connection failed (${code ?? name}).`;
     return { verdict: "soon", errno: "ETIMEDOUT", sentence };
   }
   return { verdict: "fatal", errno: "EIO", sentence: `${said}.` };
-}
-
-/** A name and password that stand in a URL are not for anyone's eyes. */
-function withoutUser(url: string): string {
-  return url.replace(/^([a-z]+:\/\/)[^/@]*@/i, "$1");
 }
 
 function refusedErrno(subject: Subject): ErrnoName {

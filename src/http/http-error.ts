@@ -67,3 +67,9 @@ export class HttpError extends Error {
     };
   }
 }
+
+/** The request ended because its caller, or the transport's, wanted so. */
+export function abortError(kind: "aborted" | "closed", host?: string): HttpError {
+  const message = kind === "aborted" ? "the request was aborted" : "the transport was closed";
+  return new HttpError({ kind, message, ...(host !== undefined && { host }) });
+}

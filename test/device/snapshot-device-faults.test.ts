@@ -11,8 +11,9 @@ import {
   type SnapshotDevice,
 } from "../../src/device/snapshot-device.js";
 import type { EbsApi } from "../../src/ebs/api.js";
-import { type CreateOptions, createEbsApi } from "../../src/ebs/create.js";
+import { createEbsApi } from "../../src/ebs/create.js";
 import { Meter } from "../../src/ebs/meter.js";
+import type { EbsOptions } from "../../src/ebs/sdk-ebs.js";
 import { type Endpoint, startEndpoint } from "../../src/server/endpoint.js";
 import type { FaultRule } from "../../src/server/fault-rule.js";
 import { type SyntheticSpec, syntheticBytes } from "../../src/server/synthetic.js";
@@ -44,7 +45,7 @@ interface Stack {
 async function open(
   spec: SyntheticSpec,
   faults: FaultRule[] = [],
-  options: Partial<CreateOptions> & { blockTokenLifeMs?: number } = {},
+  options: Partial<EbsOptions> & { blockTokenLifeMs?: number } = {},
 ): Promise<Stack> {
   const { blockTokenLifeMs, ioTimeoutMs, concurrency } = options;
   endpoint = await startEndpoint({

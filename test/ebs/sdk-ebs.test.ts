@@ -100,7 +100,7 @@ test("a block that stays damaged is EIO after a bounded number of attempts", asy
 test("a block too long is refused", async () => {
   const { api } = await serve({}, block(Buffer.concat([DATA, DATA])));
   const error = await failure(api.getSnapshotBlock(SNAPSHOT, 3, "AAAB", shared()));
-  expect(error).toMatchObject({ errno: "EIO", exception: "BodyTooLong" });
+  expect(error).toMatchObject({ errno: "EIO", exception: "body-too-long" });
 });
 
 test("a block without a checksum is refused, not trusted", async () => {
@@ -187,8 +187,8 @@ test("nothing listening: a sentence with the URL, soon", async () => {
   const api = createEbsApi({ endpointUrl: stub.url, region: "us-east-1" });
   closers.push(() => api.close());
   const error = await failure(api.listSnapshotBlocks(SNAPSHOT));
-  expect(error.message).toContain(stub.url);
-  expect(error.exception).toBe("ECONNREFUSED");
+  expect(error.message).toContain(new URL(stub.url).host);
+  expect(error.exception).toBe("unreachable");
 });
 
 test("a list page: parameters out, indexes and tokens in, whatever form numbers have", async () => {
@@ -261,7 +261,7 @@ test("a name and password in the endpoint's URL are told to nobody", async () =>
   const api = createEbsApi({ endpointUrl, region: "us-east-1" });
   closers.push(() => api.close());
   const error = await failure(api.listSnapshotBlocks(SNAPSHOT));
-  expect(error.message).toContain("cannot connect to http://127.0.0.1:1 ");
+  expect(error.message).toContain("cannot connect to 127.0.0.1:1:");
 });
 
 test("a whole list in the order of writing is put in order, each block with its own token", async () => {

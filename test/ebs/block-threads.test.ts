@@ -1,9 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import { afterEach, expect, test } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
+import { createEbsApi } from "../../src/ebs/create.js";
 import { EbsError } from "../../src/ebs/errors.js";
 import { Meter } from "../../src/ebs/meter.js";
-import { EbsPool } from "../../src/ebs/pool.js";
+import type { SdkEbs } from "../../src/ebs/sdk-ebs.js";
 import {
   type Answer,
   block,
@@ -23,11 +24,11 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-async function pool(answer: Answer): Promise<{ api: EbsPool; stub: StubService; meter: Meter }> {
+async function pool(answer: Answer): Promise<{ api: SdkEbs; stub: StubService; meter: Meter }> {
   const stub = await startStub(answer);
   const meter = new Meter();
   const options = { endpointUrl: stub.url, region: "us-east-1", meter, ioTimeoutMs: 5_000 };
-  const api = new EbsPool(options, 2);
+  const api = createEbsApi({ ...options, threads: 2 });
   closers.push(() => api.close(), stub.close);
   return { api, stub, meter };
 }
@@ -91,7 +92,7 @@ test("puts give the digest, from shared and from own memory", async () => {
 });
 
 /** Has the workers started; from then on they do the work. */
-async function warmUp(api: EbsPool): Promise<void> {
+async function warmUp(api: SdkEbs): Promise<void> {
   const blocks = sharedBlocks(8);
   await Promise.allSettled(
     blocks.map((target, i) => api.getSnapshotBlock("snap-1", i, "AAAA", target)),

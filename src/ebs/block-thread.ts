@@ -1,0 +1,159 @@
+/**
+ * The main thread's end of one block thread: its jobs under way, and their ends. A job is over only when the
+ * thread has said so, or is gone: until then it may be writing into the job's memory.
+ *
+ * A thread over libcurl waits inside the library (http/curl/multi-loop.ts). Each message to it is counted
+ * in shared memory first, then wakes it. When the process exits, all are woken, because Node waits for them.
+ */
+import { Worker } from "node:worker_threads";
+import { workerUrl } from "../common/worker-url.js";
+import { loadWake } from "../http/curl/library.js";
+import type { BlockRequest } from "./block-request.js";
+import type { FromThread, ThreadSetup, ToThread } from "./block-thread-messages.js";
+import type { SigningContext } from "./signature.js";
+import { unpackFailure } from "./try-failure.js";
+
+/** The thread ended with the job undone: another may do it. */
+export class ThreadGone extends Error {}
+
+/** Longest time that a thread gets to close its connections, ms; then it is terminated. */
+const CLOSE_MS = 2_000;
+
+interface Pending {
+  readonly resolve: (digest: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
+  readonly progress: (() => void) | undefined;
+}
+
+export class BlockThread {
+  /** It has loaded and takes jobs. */
+  isReady = false;
+  isGone = false;
+  readonly #worker: Worker;
+  readonly #pending = new Map<number, Pending>();
+  readonly #ended: Promise<void>;
+  #context: SigningContext | undefined;
+  #wake: () => void = () => {};
+  #lastId = 0;
+
+  constructor(setup: ThreadSetup, log: (level: "debug" | "warn", message: string) => void) {
+    this.#worker = new Worker(workerUrl(import.meta.url, "./block-worker.js"), {
+      workerData: setup,
+    });
+    // A process waits for jobs, not for idle threads.
+    this.#worker.unref();
+    this.#worker.on("message", (message: FromThread) => this.#hear(message));
+    this.#worker.on("error", (error) => log("warn", `A block thread failed: ${error.stack}`));
+    this.#ended = new Promise((resolve) => {
+      this.#worker.on("exit", () => {
+        this.#end();
+        resolve();
+      });
+    });
+  }
+
+  get load(): number {
+    return this.#pending.size;
+  }
+
+  /**
+   * @param block BLOCK_SIZE bytes of shared memory.
+   * @returns the block's digest. @throws as sendBlockRequest, ThreadGone
+   */
+  run(
+    request: BlockRequest,
+    context: SigningContext,
+    block: Uint8Array,
+    signal: AbortSignal | undefined,
+    progress: (() => void) | undefined,
+  ): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      if (this.isGone) throw new ThreadGone();
+      if (this.#context !== context) this.#post({ kind: "context", context });
+      this.#context = context;
+      this.#lastId += 1;
+      const id = this.#lastId;
+      const abort = () => this.#say({ kind: "abort", id });
+      const end = () => {
+        signal?.removeEventListener("abort", abort);
+        if (this.#pending.size === 0) this.#worker.unref();
+      };
+      if (this.#pending.size === 0) this.#worker.ref();
+      this.#pending.set(id, {
+        resolve: (digest) => {
+          end();
+          resolve(digest);
+        },
+        reject: (error) => {
+          end();
+          reject(error);
+        },
+        progress,
+      });
+      const buffer = block.buffer as SharedArrayBuffer;
+      this.#say({ ...request, id, buffer, offset: block.byteOffset });
+      if (signal?.aborted) abort();
+      else signal?.addEventListener("abort", abort, { once: true });
+    });
+  }
+
+  /** Ends the thread; its jobs end with ThreadGone or "closed". */
+  async close(): Promise<void> {
+    if (this.isGone) return;
+    this.#say({ kind: "close" });
+    const timer = setTimeout(() => void this.#worker.terminate(), CLOSE_MS);
+    await this.#ended;
+    clearTimeout(timer);
+  }
+
+  #say(message: ToThread): void {
+    this.#post(message);
+    this.#wake();
+  }
+
+  #post(message: ToThread): void {
+    this.#worker.postMessage(message);
+  }
+
+  #hear(message: FromThread): void {
+    if (message.kind === "ready") {
+      const { multi, mail } = message;
+      if (multi !== undefined && mail !== undefined) this.#wake = wakerOf(multi, mail);
+      wakeAtExit.add(this.#wake);
+      this.isReady = true;
+      return;
+    }
+    const pending = this.#pending.get(message.id);
+    if (message.kind === "progress") {
+      pending?.progress?.();
+      return;
+    }
+    this.#pending.delete(message.id);
+    if (message.kind === "done") pending?.resolve(message.digest);
+    else pending?.reject(unpackFailure(message.failure));
+  }
+
+  #end(): void {
+    this.isGone = true;
+    this.isReady = false;
+    // The multi handle is gone with its thread.
+    wakeAtExit.delete(this.#wake);
+    this.#wake = () => {};
+    const left = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { reject } of left) reject(new ThreadGone());
+  }
+}
+
+function wakerOf(multi: bigint, mail: Int32Array): () => void {
+  const wake = loadWake();
+  return () => {
+    Atomics.add(mail, 0, 1);
+    wake(multi);
+  };
+}
+
+const wakeAtExit = new Set<() => void>();
+process.on("exit", () => {
+  for (const wake of wakeAtExit) wake();
+});

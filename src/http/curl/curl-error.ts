@@ -1,0 +1,121 @@
+/**
+ * What a CURLcode means in the terms of http-error.ts. The words come from libcurl's error buffer where it
+ * says more than the code; they are cut and cleaned, because they can hold what a server sent.
+ */
+import { HttpError, type HttpErrorKind } from "../http-error.js";
+import { CODE } from "./constants.js";
+
+/** What is known of a transfer that failed. */
+export interface FailedTransfer {
+  readonly code: number;
+  /** Of libcurl's error buffer, or of the code. */
+  readonly words: string;
+  /** errno of the last system call that failed, 0 if none did. */
+  readonly osError: number;
+  /** Status of the proxy's response to CONNECT, 0 if there was none. */
+  readonly connectStatus: number;
+  readonly connected: boolean;
+  /** Bytes of the response's head and body that came. */
+  readonly headBytes: number;
+  readonly bodyBytes: number;
+  readonly headOverflows: boolean;
+  /** Longest body allowed. */
+  readonly maxBodyBytes: number;
+  /** `host:port`, and the proxy's where there is one. */
+  readonly host: string;
+  readonly proxy: string | undefined;
+}
+
+/** Words for the system's errors that connections meet. Source: errno(3). */
+const SYSTEM_ERRORS: Readonly<Record<number, string>> = {
+  13: "permission denied",
+  24: "too many open files",
+  101: "network is unreachable",
+  103: "connection aborted",
+  104: "connection reset",
+  110: "connection timed out",
+  111: "connection refused",
+  112: "host is down",
+  113: "no route to host",
+};
+
+const MAX_WORDS = 200;
+
+export function curlError(transfer: FailedTransfer): HttpError {
+  const { host, proxy } = transfer;
+  const [kind, message] = describe(transfer);
+  return new HttpError({ kind, message, host, ...(proxy !== undefined && { proxy }) });
+}
+
+function describe(transfer: FailedTransfer): [HttpErrorKind, string] {
+  const { code, host, proxy, connectStatus, bodyBytes, maxBodyBytes } = transfer;
+  const words = clean(transfer.words);
+  const between = proxy === undefined ? "" : ` through the proxy ${proxy}`;
+  if (proxy !== undefined && connectStatus >= 300) {
+    return ["proxy", `the proxy ${proxy} refused to connect to ${host} (status ${connectStatus})`];
+  }
+  switch (code) {
+    case CODE.UNSUPPORTED_PROTOCOL:
+    case CODE.URL_MALFORMAT:
+      return ["invalid-request", `the URL for ${host} cannot be used (${words})`];
+    case CODE.COULDNT_RESOLVE_PROXY:
+    case CODE.PROXY:
+      return ["proxy", `the proxy ${proxy ?? ""} cannot be used (${words})`];
+    case CODE.COULDNT_RESOLVE_HOST:
+      return ["name", `the name of ${host} was not found`];
+    case CODE.COULDNT_CONNECT:
+    case CODE.OPERATION_TIMEDOUT: {
+      const cause = SYSTEM_ERRORS[transfer.osError] ?? words;
+      if (proxy !== undefined) return ["proxy", `cannot connect to the proxy ${proxy}: ${cause}`];
+      return ["unreachable", `cannot connect to ${host}: ${cause}`];
+    }
+    case CODE.WEIRD_SERVER_REPLY:
+      return ["protocol", `what ${host} sent${between} is not HTTP/1.1 (${words})`];
+    case CODE.PARTIAL_FILE:
+      return ["body-cut-short", `the response of ${host} was cut short after ${bodyBytes} bytes`];
+    case CODE.WRITE_ERROR:
+    case CODE.TOO_LARGE:
+      if (transfer.headOverflows || code === CODE.TOO_LARGE) {
+        return ["head-too-long", `the response of ${host} has a head that is too long`];
+      }
+      return tooLong(host, maxBodyBytes);
+    case CODE.FILESIZE_EXCEEDED:
+      return tooLong(host, maxBodyBytes);
+    case CODE.SSL_CERTPROBLEM:
+    case CODE.PEER_FAILED_VERIFICATION:
+    case CODE.SSL_CACERT_BADFILE:
+      return [
+        "certificate",
+        `the TLS certificate of ${host} was not accepted${between} (${words})`,
+      ];
+    case CODE.SSL_CONNECT_ERROR:
+      return ["tls", `no TLS connection to ${host}${between} (${words})`];
+    case CODE.GOT_NOTHING:
+    case CODE.SEND_ERROR:
+    case CODE.RECV_ERROR: {
+      if (bodyBytes > 0) {
+        const cut = `the response of ${host} was cut short after ${bodyBytes} bytes`;
+        return ["body-cut-short", cut];
+      }
+      if (proxy !== undefined && !transfer.connected) {
+        return ["proxy", `the connection to ${host} through the proxy ${proxy} failed (${words})`];
+      }
+      const cause = SYSTEM_ERRORS[transfer.osError];
+      const why = cause === undefined ? "" : `: ${cause}`;
+      return ["lost", `the connection to ${host}${between} ended before a response${why}`];
+    }
+    default:
+      return ["lost", `the request to ${host}${between} failed (${words})`];
+  }
+}
+
+function tooLong(host: string, maxBodyBytes: number): [HttpErrorKind, string] {
+  return ["body-too-long", `the response of ${host} has a body longer than ${maxBodyBytes} bytes`];
+}
+
+function clean(words: string): string {
+  return words
+    .slice(0, MAX_WORDS)
+    .replace(/[^\x20-\x7e]+/g, " ")
+    .trim();
+}

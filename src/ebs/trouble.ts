@@ -97,7 +97,7 @@ const HTTP_ERRORS: Record<HttpErrorKind, readonly [Verdict, ErrnoName, string]> 
   protocol: ["unreachable", "EIO", "check --endpoint-url"],
   stalled: ["soon", "ETIMEDOUT", "check the network"],
   lost: ["soon", "ETIMEDOUT", "check the network"],
-  "body-cut-short": ["soon", "ETIMEDOUT", "check the network"],
+  "body-cut-short": ["soon", "EIO", "check the network"],
   "body-too-short": ["corrupt", "EIO", "check --endpoint-url"],
   "body-too-long": ["corrupt", "EIO", "check --endpoint-url"],
   "head-too-long": ["corrupt", "EIO", "check --endpoint-url"],

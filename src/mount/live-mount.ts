@@ -14,6 +14,7 @@ import type { Meter } from "../ebs/meter.js";
 import { ROOT_INODE } from "../filesystem/filesystem.js";
 import { createFileSystem, type ImageDirectoryOptions } from "../filesystem/image-directory.js";
 import type { FuseDriver, Mounted } from "../fuse/driver.js";
+import { transportDescription } from "../http/create.js";
 import type { CommitProgress, MountOutcome } from "./control-protocol.js";
 import { type ControlServer, listenForControl } from "./control-server.js";
 import { removeOldRecords } from "./find-mount.js";
@@ -121,6 +122,7 @@ export class LiveMount {
       becoming: volumes.pendingSnapshot(),
       commit: this.#commit,
       service: meter.read(),
+      transport: transportDescription(),
       memory: process.memoryUsage.rss(),
     };
   }

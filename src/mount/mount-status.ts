@@ -32,6 +32,8 @@ export interface MountStatus {
   readonly becoming?: string;
   readonly commit?: CommitProgress;
   readonly service: MeterReading;
+  /** What requests go over: `libcurl 7.88.1, OpenSSL/3.0.19`. */
+  readonly transport: string;
   /** Resident memory of the process. */
   readonly memory: number;
 }

@@ -1,85 +1,90 @@
 /**
- * Reads of blocks that are not here yet, from an endpoint in its own process that answers 30 ms after
- * it was asked. The peers are loops over the bare SDK (lib/bare-sdk.mjs) in a process of their own,
- * started and warmed up before the clock runs. Every run reads blocks that nobody has read before.
- * Endpoint and reader share this machine's processors, so what is spent on one block decides.
+ * Sequential reads through a mount of blocks that are not here yet, over TLS and over plain HTTP, from an
+ * endpoint in its own process that responds after 30 ms. The peers are loops over the bare SDK
+ * (lib/bare-sdk.mjs) in a process of their own, started and warmed up before the clock runs. Every run
+ * reads blocks that no run has read before. All share this machine's processors, so the processor time
+ * that is spent on one block decides.
  */
-import { rmSync } from "node:fs";
-import { join } from "node:path";
-import { interleave, report, rowOf, seconds } from "./lib/report.mjs";
-import { bareSdk, CLI, mount, must, mustAsync, scratch, startEndpoint } from "./lib/rig.mjs";
+import { bareGet, CONCURRENCY, readSequentially } from "./lib/contenders.mjs";
+import { compareTurns, costOf, interleave, report } from "./lib/report.mjs";
+import { mount, statusOf } from "./lib/rig.mjs";
+import { startServices, takeTurn } from "./lib/services.mjs";
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
-const CONCURRENCY = 64;
+const BLOCKS = 2 * Number(process.env.BENCH_MOUNT_MIB ?? 2048);
 const LATENCY_MS = 30;
-const BLOCKS = 1024;
-const WARM_UP = 256;
-const ALONE = 64;
-const EXPORT_GIB = 4;
+const ALONE_BLOCKS = 64;
+/** Each turn has a region to itself; the bare SDK reads its second half. */
+const REGION_BLOCKS = 32_768;
 
-const { snapshots } = await startEndpoint({
-  synthetic: ["size=1TiB,written=all,seed=2", `size=${EXPORT_GIB}GiB,written=all,seed=3`],
+const { endpoint, tls, plain } = await startServices({
+  synthetic: ["size=8TiB,written=all,seed=2"],
   latencyMs: LATENCY_MS,
 });
-const [large, small] = snapshots;
+const [snapshot] = endpoint.snapshots;
+let regions = 0;
+const nextRegion = () => {
+  regions += 1;
+  return regions * REGION_BLOCKS;
+};
 
-/** MiB/s of `count` blocks by the bare SDK. */
-async function bare(snapshot, first, count, concurrency, warmUp) {
-  return count / 2 / (await bareSdk("get", snapshot, first, count, concurrency, warmUp));
+/** @returns the two contenders on a service, as functions that take a turn. */
+async function contendersOn(service) {
+  const { image, place } = mount(snapshot, "--endpoint-url", service.url);
+  const mounted = { image, pid: statusOf(place).pid };
+  const readMount = () =>
+    takeTurn(service, "mount", () => readSequentially(service, mounted, nextRegion(), BLOCKS));
+  const readBare = () =>
+    takeTurn(service, "bare SDK", () =>
+      bareGet(service, snapshot, nextRegion() + REGION_BLOCKS / 2, BLOCKS),
+    );
+  await readMount();
+  return { readMount, readBare };
 }
 
-const { image } = mount(large);
-/** MiB/s of a sequential reader with the kernel's page cache, as dd reads. */
-function sequential(first, count) {
-  const args = ["bs=1M", `skip=${first / 2}`, `count=${count / 2}`];
-  const start = performance.now();
-  must("dd", [`if=${image}`, "of=/dev/null", "status=none", ...args]);
-  return count / 2 / ((performance.now() - start) / 1000);
-}
-
-const regionOf = (round) => (round + 1) * 16_384;
-sequential(0, BLOCKS);
-const reads = await interleave(ROUNDS, {
-  mount: (round) => sequential(regionOf(round), BLOCKS),
-  bare: (round) => bare(large, regionOf(round) + 8192, BLOCKS, CONCURRENCY, WARM_UP),
-  alone: (round) => bare(large, regionOf(round) + 12_288, ALONE, 1, 8),
+const onTls = await contendersOn(tls);
+const onPlain = await contendersOn(plain);
+const turns = await interleave(ROUNDS, {
+  tlsMount: onTls.readMount,
+  tlsBare: onTls.readBare,
+  plainMount: onPlain.readMount,
+  plainBare: onPlain.readBare,
+  plainAlone: () =>
+    takeTurn(plain, "bare SDK, one at a time", () =>
+      bareGet(plain, snapshot, nextRegion(), ALONE_BLOCKS, 1),
+    ),
 });
+
+const what = ({ name }) => `cold sequential through the mount over ${name}, ${LATENCY_MS} ms`;
+const SDK = `bare SDK, ${CONCURRENCY} at a time`;
 const rows = [
-  rowOf({
-    what: `cold sequential through the mount, ${LATENCY_MS} ms`,
-    unit: "MiB/s",
-    ours: reads.mount,
-    peer: reads.bare,
-    peerName: `bare SDK, ${CONCURRENCY} at a time`,
-    atLeast: 0.85,
+  ...compareTurns({
+    what: what(tls),
+    ours: turns.tlsMount,
+    peer: turns.tlsBare,
+    peerName: SDK,
+    rate: { minRatio: 1.3, inReadme: true },
+    cost: { maxRatio: 0.6, inReadme: true },
   }),
-  rowOf({
-    what: `cold sequential through the mount, ${LATENCY_MS} ms`,
-    unit: "MiB/s",
-    ours: reads.mount,
-    peer: reads.alone,
+  ...compareTurns({
+    what: what(plain),
+    ours: turns.plainMount,
+    peer: turns.plainBare,
+    peerName: SDK,
+    rate: { minRatio: 0.85 },
+    cost: {},
+  }),
+  ...compareTurns({
+    what: what(plain),
+    ours: turns.plainMount,
+    peer: turns.plainAlone,
     peerName: "bare SDK, one at a time",
-    atLeast: 20,
+    rate: { minRatio: 20 },
   }),
 ];
-
-const target = join(scratch, "export.img");
-const whole = EXPORT_GIB * 2048;
-const exports = await interleave(3, {
-  ours: async () => {
-    const time = await seconds(() => mustAsync(process.execPath, [CLI, "export", small, target]));
-    rmSync(target);
-    return whole / 2 / time;
-  },
-  peer: () => bare(small, 0, whole - WARM_UP, CONCURRENCY, WARM_UP),
-});
-rows.push(
-  rowOf({
-    what: `export of ${EXPORT_GIB} GiB, ${LATENCY_MS} ms, with start and disk`,
-    unit: "MiB/s",
-    ...exports,
-    peerName: `bare SDK, ${CONCURRENCY} at a time`,
-    atLeast: 0.95,
-  }),
-);
-report("cold-reads", rows);
+report("cold-reads", rows, [
+  costOf("mount, sequential", tls, turns.tlsMount),
+  costOf(SDK, tls, turns.tlsBare),
+  costOf("mount, sequential", plain, turns.plainMount),
+  costOf(SDK, plain, turns.plainBare),
+]);

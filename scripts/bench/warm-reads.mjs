@@ -4,8 +4,9 @@
  * the mounted file itself is dropped before each run (fio's invalidate), and direct I/O passes it.
  */
 import { join } from "node:path";
+import { startEndpoint } from "./lib/endpoint.mjs";
 import { interleave, report, rowOf } from "./lib/report.mjs";
-import { ebsmount, fio, MIB, mount, must, qemuExport, scratch, startEndpoint } from "./lib/rig.mjs";
+import { ebsmount, fio, MIB, mount, must, qemuExport, scratch } from "./lib/rig.mjs";
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
 const QEMU = "qemu-storage-daemon";
@@ -43,16 +44,22 @@ const random = (image, depth) =>
   ]).read.iops;
 
 const rows = [];
-const compare = async (what, unit, measure, goal) => {
+const compare = async (what, unit, measure, minRatio, inReadme) => {
   const figures = await interleave(ROUNDS, {
     ours: () => measure(kernel),
     peer: () => measure(qemu),
   });
-  rows.push(rowOf({ what, unit, ...figures, peerName: QEMU, atLeast: goal }));
+  rows.push(rowOf({ what, unit, ...figures, peerName: QEMU, minRatio, inReadme }));
 };
-await compare("warm sequential 1 MiB, buffered", "MiB/s", (image) => sequential(image, 0), 1.5);
+await compare(
+  "warm sequential 1 MiB, buffered",
+  "MiB/s",
+  (image) => sequential(image, 0),
+  1.5,
+  true,
+);
 await compare("warm sequential 1 MiB, direct", "MiB/s", (image) => sequential(image, 1), 2);
-await compare("warm random 4 KiB direct, qd 1", "IOPS", (image) => random(image, 1), 0.9);
+await compare("warm random 4 KiB direct, qd 1", "IOPS", (image) => random(image, 1), 0.9, true);
 await compare("warm random 4 KiB direct, qd 8", "IOPS", (image) => random(image, 8), 0.9);
 const drivers = await interleave(3, {
   ours: () => random(kernel, 8),
@@ -64,7 +71,7 @@ rows.push(
     unit: "IOPS",
     ...drivers,
     peerName: "our fuse-native driver",
-    atLeast: 10,
+    minRatio: 10,
   }),
 );
 report("warm-reads", rows);

@@ -6,7 +6,7 @@
  * usage: bare-sdk.mjs get SNAPSHOT FIRST COUNT CONCURRENCY [WARM-UP]
  *        bare-sdk.mjs put FILE FIRST COUNT CONCURRENCY [WARM-UP]
  * Lists (or starts a snapshot of FILE's size), works WARM-UP blocks that are not timed, then COUNT blocks
- * that are, and prints the seconds they took.
+ * that are, and prints { seconds, processorSeconds } of those as JSON.
  */
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
@@ -53,14 +53,14 @@ async function tokensOf(snapshotId) {
 async function getter(snapshotId) {
   const tokens = await tokensOf(snapshotId);
   return async (index) => {
-    const answer = await client.send(
+    const response = await client.send(
       new GetSnapshotBlockCommand({
         SnapshotId: snapshotId,
         BlockIndex: index,
         BlockToken: tokens.get(index),
       }),
     );
-    const bytes = await answer.BlockData.transformToByteArray();
+    const bytes = await response.BlockData.transformToByteArray();
     if (bytes.length !== BLOCK_SIZE) throw new Error(`block ${index} is ${bytes.length} bytes`);
   };
 }
@@ -91,6 +91,9 @@ async function putter(path) {
 const work = what === "get" ? await getter(subject) : await putter(subject);
 await inLoops(first, first + warmUp, work);
 const start = performance.now();
+const used = process.cpuUsage();
 await inLoops(first + warmUp, first + warmUp + count, work);
-console.log((performance.now() - start) / 1000);
+const { user, system } = process.cpuUsage(used);
+const seconds = (performance.now() - start) / 1000;
+console.log(JSON.stringify({ seconds, processorSeconds: (user + system) / 1e6 }));
 client.destroy();

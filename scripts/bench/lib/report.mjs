@@ -1,12 +1,16 @@
 /**
- * Measures and reports. Contenders run in turns, round by round, with the order turned each time, so
- * that what else the machine does meets all of them; a ratio is the median of the rounds' ratios.
+ * Measures and reports. Contenders run in turns, round by round, in an order that turns each time, so
+ * that other load on the machine meets all of them; a ratio is the median of the rounds' ratios.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { arch, cpus, release, totalmem } from "node:os";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 export const RESULTS = fileURLToPath(new URL("../results/", import.meta.url));
+
+const MAX_THREADS_SHOWN = 4;
+const MIN_THREAD_SHARE = 0.05;
 
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -32,25 +36,62 @@ export async function interleave(rounds, contenders) {
     for (let i = 0; i < names.length; i += 1) {
       const name = names[(i + round) % names.length];
       figures[name].push(await contenders[name](round));
+      // A turn of the event loop, in which a signal can end the bench.
+      await setImmediate();
     }
   }
   return figures;
 }
 
 /**
- * A row of the table, from the figures of `interleave`. `atLeast` is a goal for the ratio to the peer,
- * `atMost` one for the figure itself.
- * @param row { what, unit, ours, peer?, peerName?, atLeast?, atMost? }
+ * A row of the table, from the figures of `interleave`. `minRatio` and `maxRatio` are goals for the ratio
+ * to the peer, `maxFigure` is one for the figure itself. A peer that has a name and no figures did not run.
+ * @param row { what, unit, ours, peer?, peerName?, minRatio?, maxRatio?, maxFigure?, inReadme? }; `inReadme`
+ * puts it into the README's short table, where a row whose goal is missed always stands.
  */
-export function rowOf({ what, unit, ours, peer, peerName, atLeast, atMost }) {
+export function rowOf({ what, unit, ours, peer, peerName, inReadme, ...goals }) {
   const figure = median(ours);
   const ratio = peer && median(ours.map((value, i) => value / peer[i]));
-  const row = { what, unit, ebsmount: figure, peerName, peer: peer && median(peer), ratio };
-  if (atLeast !== undefined) Object.assign(row, { goal: `≥ ${atLeast} ×`, met: ratio >= atLeast });
-  if (atMost !== undefined) {
-    Object.assign(row, { goal: `≤ ${atMost} ${unit}`, met: figure <= atMost });
+  const row = {
+    what,
+    unit,
+    ebsmount: figure,
+    peerName,
+    peer: peer && median(peer),
+    ratio,
+    inReadme,
+  };
+  return { ...row, ...judge(goals, { unit, figure, ratio }), samples: { ebsmount: ours, peer } };
+}
+
+/**
+ * Two rows, rate and processor time a block, from turns as takeTurn gives them.
+ * @param rate, cost each a goal and more for rowOf; without `cost` only the first row.
+ */
+export function compareTurns({ what, ours, peer, peerName, rate, cost }) {
+  const figures = (key) => ({
+    ours: ours.map((turn) => turn[key]),
+    peer: peer?.map((turn) => turn[key]),
+    peerName,
+  });
+  const rows = [rowOf({ what, unit: "MiB/s", ...figures("rate"), ...rate })];
+  if (cost !== undefined) {
+    const costWhat = `${what}: processor time a block`;
+    rows.push(rowOf({ what: costWhat, unit: "ms", ...figures("cost"), ...cost }));
   }
-  return { ...row, samples: { ebsmount: ours, peer } };
+  return rows;
+}
+
+/** @returns the goal in words, and whether it is met where that is known. */
+function judge({ minRatio, maxRatio, maxFigure }, { unit, figure, ratio }) {
+  if (maxFigure !== undefined) return { goal: `≤ ${maxFigure} ${unit}`, met: figure <= maxFigure };
+  if (minRatio !== undefined) {
+    return { goal: `≥ ${minRatio} ×`, met: ratio === undefined ? undefined : ratio >= minRatio };
+  }
+  if (maxRatio !== undefined) {
+    return { goal: `≤ ${maxRatio} ×`, met: ratio === undefined ? undefined : ratio <= maxRatio };
+  }
+  return {};
 }
 
 function short(value) {
@@ -70,17 +111,18 @@ export function machine() {
   ].join(", ");
 }
 
-/** The table in Markdown. */
+/** The table of rows in Markdown. */
 export function tableOf(rows) {
   const lines = [
     "| what | ebsmount | peer | | ratio | goal | |",
     "|---|---:|---:|---|---:|---|---|",
   ];
   for (const row of rows) {
+    const hasRun = row.peer !== undefined;
     const cells = [
       row.what,
       `${short(row.ebsmount)} ${row.unit}`,
-      row.peer === undefined ? "" : `${short(row.peer)} ${row.unit}`,
+      hasRun ? `${short(row.peer)} ${row.unit}` : row.peerName === undefined ? "" : "not run",
       row.peerName ?? "",
       row.ratio === undefined ? "" : `${short(row.ratio)} ×`,
       row.goal ?? "",
@@ -91,10 +133,57 @@ export function tableOf(rows) {
   return lines.join("\n");
 }
 
-/** Prints the table and keeps it as results/NAME.json. */
-export function report(bench, rows) {
+/**
+ * What one contender's turns cost, for the second table.
+ * @param turns as takeTurn gives them, one a round.
+ */
+export function costOf(contender, { name }, turns) {
+  const middle = (key) =>
+    turns[0][key] === undefined ? undefined : median(turns.map((turn) => turn[key]));
+  const threadLists = turns.map(({ threads }) => threads ?? []);
+  const threadCount = Math.min(MAX_THREADS_SHOWN, ...threadLists.map((shares) => shares.length));
+  return {
+    contender: `${contender}, ${name}`,
+    rate: middle("rate"),
+    cost: middle("cost"),
+    endpoint: middle("endpoint"),
+    proxy: middle("proxy"),
+    busy: median(turns.map(({ rate, cost }) => (rate * 2 * cost) / 1000)),
+    threads: Array.from({ length: threadCount }, (_, i) =>
+      median(threadLists.map((list) => list[i])),
+    ),
+    samples: turns,
+  };
+}
+
+/** The table of costs in Markdown. */
+export function costTableOf(costs) {
+  const lines = [
+    "| contender | MiB/s | processor time, ms a block | endpoint's | TLS proxy's | processors busy | busiest threads, share of the time |",
+    "|---|---:|---:|---:|---:|---:|---|",
+  ];
+  for (const { contender, rate, cost, endpoint, proxy, busy, threads } of costs) {
+    const shares = threads.filter((share) => share >= MIN_THREAD_SHARE);
+    const busiest = shares.map((share) => `${Math.round(share * 100)} %`).join(", ");
+    const cells = [
+      contender,
+      short(rate),
+      short(cost),
+      short(endpoint),
+      short(proxy),
+      short(busy),
+      busiest,
+    ];
+    lines.push(`| ${cells.join(" | ")} |`);
+  }
+  return lines.join("\n");
+}
+
+/** Prints the tables and keeps them as results/NAME.json. @param costs as costOf gives them, if there are any. */
+export function report(bench, rows, costs = []) {
   console.log(`\n## ${bench}\n\n${tableOf(rows)}\n`);
+  if (costs.length > 0) console.log(`${costTableOf(costs)}\n`);
   mkdirSync(RESULTS, { recursive: true });
-  const result = { bench, when: new Date().toISOString(), machine: machine(), rows };
+  const result = { bench, when: new Date().toISOString(), machine: machine(), rows, costs };
   writeFileSync(`${RESULTS}${bench}.json`, `${JSON.stringify(result, undefined, 1)}\n`);
 }

@@ -1,14 +1,20 @@
 /**
- * What a bench makes on the machine: a scratch folder, the local endpoint in a process of its own,
- * mounts, loop devices, peers. All of it is taken away again when the bench ends, however it ends;
- * so everything here that undoes something is synchronous.
+ * What a bench makes on the machine: a scratch folder, processes, mounts, loop devices, peers. The bench
+ * takes all of it away again when it ends, however it ends; so everything here that undoes something is
+ * synchronous. If the bench itself is killed, the kernel ends its processes; mounts and the folder stay.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { request } from "node:http";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+} from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
@@ -27,29 +33,37 @@ export const env = {
   AWS_ACCESS_KEY_ID: "bench",
   AWS_SECRET_ACCESS_KEY: "bench",
   AWS_EC2_METADATA_DISABLED: "true",
+  NO_PROXY: "127.0.0.1",
+  no_proxy: "127.0.0.1",
 };
 
 const undo = [];
 process.on("exit", () => {
-  for (const action of undo.reverse()) {
+  while (undo.length > 0) {
     try {
-      action();
+      undo.at(-1)();
     } catch (error) {
       console.error(`bench clean-up: ${error.message}`);
     }
   }
   rmSync(scratch, { recursive: true, force: true });
 });
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.on(signal, () => process.exit(128 + constants.signals[signal]));
+}
 
-/** Registers what takes something away again. @returns a function that does so now, once. */
+/**
+ * Registers what takes something away again.
+ * @returns a function that does so now, once; its `cancel` says that there is nothing left to do.
+ */
 export function atEnd(action) {
-  let done = false;
-  const once = () => {
-    if (done) return undefined;
-    done = true;
-    return action();
+  const cancel = () => {
+    const place = undo.indexOf(once);
+    if (place >= 0) undo.splice(place, 1);
+    return place >= 0;
   };
+  const once = () => (cancel() ? action() : undefined);
+  once.cancel = cancel;
   undo.push(once);
   return once;
 }
@@ -72,25 +86,39 @@ export function must(command, args, options = {}) {
 
 export const ebsmount = (...args) => must(process.execPath, [CLI, ...args]);
 
-/** As must, but this process can go on meanwhile. */
-export function mustAsync(command, args, limitMs = 300_000) {
+/** Starts a process to which the kernel sends a signal when this one dies, even by SIGKILL. */
+function spawnTied(signal, command, args, options) {
+  return spawn("setpriv", ["--pdeathsig", signal, "--", command, ...args], { env, ...options });
+}
+
+/**
+ * As must, but this process can go on meanwhile.
+ * @param onStart gets the process id.
+ */
+export function mustAsync(command, args, { limitMs = 600_000, onStart, ...options } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      env,
+    const child = spawnTied("KILL", command, args, {
       stdio: ["ignore", "pipe", "pipe"],
       timeout: limitMs,
+      ...options,
     });
+    const kill = atEnd(() => stopProcess(child.pid, "SIGKILL"));
     const said = { stdout: "", stderr: "" };
     for (const name of ["stdout", "stderr"]) {
       child[name].on("data", (chunk) => {
         said[name] += chunk;
       });
     }
-    child.on("error", reject);
+    child.on("error", (error) => {
+      kill.cancel();
+      reject(error);
+    });
     child.on("close", (status) => {
+      kill.cancel();
       if (status === 0) resolve(said.stdout);
       else reject(new Error(`${command} ${args.join(" ")}: status ${status}\n${said.stderr}`));
     });
+    if (child.pid !== undefined) onStart?.(child.pid);
   });
 }
 
@@ -105,99 +133,75 @@ export async function until(what, probe, limitMs = 30_000) {
   }
 }
 
-function startProcess(command, args, log) {
+/** Waits without the event loop, at most `limitMs`. @returns whether the process is gone or a zombie. */
+function isGoneWithin(pid, limitMs) {
+  for (let waited = 0; waited <= limitMs; waited += 10) {
+    let state = "Z";
+    try {
+      state = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "")[0];
+    } catch {}
+    if (state === "Z") return true;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+  }
+  return false;
+}
+
+/** Stops a process that this bench has started, by SIGKILL if it still runs after five seconds. */
+export function stopProcess(pid, signal = "SIGTERM") {
+  for (const name of [signal, "SIGKILL"]) {
+    try {
+      process.kill(pid, name);
+    } catch {}
+    if (isGoneWithin(pid, 5000)) return;
+  }
+}
+
+/** Starts a process that runs until `stop`, or until the bench ends. */
+export function startProcess(command, args, log) {
   const output = openSync(log, "w");
-  const child = spawn(command, args, { env, stdio: ["ignore", output, output] });
+  const child = spawnTied("TERM", command, args, { stdio: ["ignore", output, output] });
+  closeSync(output);
   // It must not keep the bench from ending: the end is what stops it.
   child.unref();
-  const stop = atEnd(() => {
-    child.kill("SIGTERM");
-    // The event loop stands still here; the process is gone when its /proc entry is, or a zombie.
-    for (let i = 0; i < 500; i += 1) {
-      let state = "Z";
-      try {
-        state = readFileSync(`/proc/${child.pid}/stat`, "utf8").replace(/^.*\) /s, "")[0];
-      } catch {}
-      if (state === "Z") return;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
-    }
-    child.kill("SIGKILL");
-  });
-  return { child, stop };
-}
-
-/**
- * The local endpoint in its own process; the command line and the SDK find it in `env`.
- * @param options.synthetic specifications; @param options.latencyMs before each answer.
- * @returns the synthetic snapshots' ids, what it was asked for, and the folder it keeps.
- */
-export async function startEndpoint({ synthetic = [], latencyMs = 0 } = {}) {
-  const log = join(scratch, "serve.log");
-  const store = join(scratch, "store");
-  const args = synthetic.flatMap((spec) => ["--synthetic", spec]);
-  startProcess(process.execPath, [CLI, "serve", "--store", store, ...args], log);
-  const said = await until("the endpoint listens", () => {
-    const lines = readFileSync(log, "utf8");
-    return lines.split("Synthetic").length > synthetic.length && lines;
-  });
-  const url = said.match(/http:\/\/[0-9.:]+/)[0];
-  env.EBSMOUNT_ENDPOINT_URL = url;
-  env.AWS_ENDPOINT_URL_EBS = url;
-  const admin = (method, path, body) => askAdmin(`${url}/_ebsmount/${path}`, method, body);
-  const setLatency = async (ms) => {
-    await admin("DELETE", "faults");
-    if (ms > 0) await admin("POST", "faults", [{ action: "latency", ms }]);
-  };
-  await setLatency(latencyMs);
-  return {
-    url,
-    snapshots: [...said.matchAll(/snap-[0-9a-f]+/g)].map(([id]) => id),
-    setLatency,
-    /** Since the last reset: operation (and `total`) → calls, bytesOut and more. */
-    async stats() {
-      return (await admin("GET", "stats")).operations;
-    },
-    /** The snapshots there are, as { snapshotId, status, … }. */
-    async list() {
-      return (await admin("GET", "stats")).snapshots;
-    },
-    resetStats: () => admin("DELETE", "stats"),
-    remove: (snapshotId) => admin("DELETE", `snapshots/${snapshotId}`),
-  };
-}
-
-/**
- * One request to the endpoint's admin path. On a connection of its own: this process stands still
- * while it waits for a command, and would not see that the server has closed one that it kept.
- */
-async function askAdmin(url, method, body) {
-  const asked = request(url, { method, agent: false });
-  asked.end(body && JSON.stringify(body));
-  const [answer] = await once(asked, "response");
-  const value = JSON.parse(await text(answer));
-  if (answer.statusCode >= 300) throw new Error(`${method} ${url}: ${value.error}`);
-  return value;
+  return { pid: child.pid, stop: atEnd(() => stopProcess(child.pid)) };
 }
 
 const BARE_SDK = fileURLToPath(new URL("bare-sdk.mjs", import.meta.url));
 
-/** @returns the seconds that the loop over the bare SDK took; its arguments as it names them. */
-export async function bareSdk(...args) {
-  return Number(await mustAsync(process.execPath, [BARE_SDK, ...args.map(String)]));
+/**
+ * Runs the loop over the bare SDK; its arguments as bare-sdk.mjs names them.
+ * @param url the endpoint's, unless it is the one in `env`.
+ * @returns { seconds, processorSeconds } of the blocks after the warm-up.
+ */
+export async function bareSdk({ what, subject, first, count, concurrency, warmUp = 0, url }) {
+  const args = [what, subject, first, count, concurrency, warmUp].map(String);
+  const options = url && { env: { ...env, AWS_ENDPOINT_URL_EBS: url } };
+  return JSON.parse(await mustAsync(process.execPath, [BARE_SDK, ...args], options));
 }
 
-let mounts = 0;
+let places = 0;
+
+/** @returns a path in the scratch folder that nothing has had before. */
+function newPlace(kind) {
+  places += 1;
+  return join(scratch, `${kind}${places}`);
+}
 
 function mountWith(args, name) {
-  mounts += 1;
-  const place = join(scratch, `mnt${mounts}`);
+  const place = newPlace("mnt");
   mkdirSync(place);
-  const unmount = atEnd(() => ebsmount("unmount", "--lazy", place).trim());
+  const unmountArgs = ["unmount", "--lazy", place];
+  const unmount = atEnd(() => ebsmount(...unmountArgs).trim());
   ebsmount(...args, place);
-  return { place, image: join(place, name), unmount };
+  const unmountAsync = async () => {
+    const said = await mustAsync(process.execPath, [CLI, ...unmountArgs]);
+    unmount.cancel();
+    return said.trim();
+  };
+  return { place, image: join(place, name), unmount, unmountAsync };
 }
 
-/** Mounts in the background. @returns the image's path; unmount gives what a commit made. */
+/** Mounts in the background. @returns the image's path; unmount gives the id of a commit's snapshot. */
 export const mount = (snapshot, ...args) =>
   mountWith(["mount", ...args, snapshot], `${snapshot}.img`);
 
@@ -212,7 +216,7 @@ export function statusOf(place) {
 
 /** A raw image through qemu-storage-daemon's FUSE export: the peer for reads and writes. */
 export async function qemuExport(image, { writable = false } = {}) {
-  const place = join(scratch, `qemu${undo.length}.img`);
+  const place = newPlace("qemu");
   must("touch", [place]);
   const { stop } = startProcess(
     "qemu-storage-daemon",
@@ -246,7 +250,7 @@ export function attachLoop(file, ...args) {
 
 /** Mounts a file system. @returns how to unmount it. */
 export function mountFileSystem(device, ...args) {
-  const place = join(scratch, `fs${undo.length}`);
+  const place = newPlace("fs");
   mkdirSync(place);
   must("mount", [...args, device, place]);
   return { place, unmount: atEnd(() => must("umount", [place])) };

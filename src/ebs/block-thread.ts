@@ -2,14 +2,13 @@
  * The main thread's end of one block thread: its jobs under way, and their ends. A job is over only when the
  * thread has said so, or is gone: until then it may be writing into the job's memory.
  *
- * A thread over libcurl waits inside the library (http/curl/multi-loop.ts). Each message to it is counted
- * in shared memory first, then wakes it. When the process exits, all are woken, because Node waits for them.
+ * A thread over libcurl waits inside the library (http/curl/multi-loop.ts), so each message wakes it. When the process exits, all are woken, because Node waits for them.
  */
 import { Worker } from "node:worker_threads";
 import { workerUrl } from "../common/worker-url.js";
-import { loadWake } from "../http/curl/library.js";
+import { wakerOf } from "../http/curl/wake.js";
 import type { BlockRequest } from "./block-request.js";
-import type { FromThread, ThreadSetup, ToThread } from "./block-thread-messages.js";
+import type { BlockJob, FromThread, ThreadSetup, ToThread } from "./block-thread-messages.js";
 import type { SigningContext } from "./signature.js";
 import { unpackFailure } from "./try-failure.js";
 
@@ -33,6 +32,9 @@ export class BlockThread {
   readonly #pending = new Map<number, Pending>();
   readonly #ended: Promise<void>;
   #context: SigningContext | undefined;
+  /** Which number each memory was sent with. */
+  readonly #memories = new Map<SharedArrayBuffer, number>();
+  #jobs: BlockJob[] = [];
   #wake: () => void = () => {};
   #lastId = 0;
 
@@ -90,8 +92,8 @@ export class BlockThread {
         },
         progress,
       });
-      const buffer = block.buffer as SharedArrayBuffer;
-      this.#say({ ...request, id, buffer, offset: block.byteOffset });
+      const memory = this.#memoryOf(block.buffer as SharedArrayBuffer);
+      this.#postLater({ ...request, id, memory, offset: block.byteOffset });
       if (signal?.aborted) abort();
       else signal?.addEventListener("abort", abort, { once: true });
     });
@@ -106,7 +108,30 @@ export class BlockThread {
     clearTimeout(timer);
   }
 
+  /** Posts the jobs of one turn of the event loop together: a tick comes after all its promises. */
+  #postLater(job: BlockJob): void {
+    if (this.#jobs.push(job) === 1) process.nextTick(() => this.#postJobs());
+  }
+
+  #postJobs(): void {
+    if (this.#jobs.length === 0) return;
+    this.#post({ kind: "jobs", jobs: this.#jobs });
+    this.#jobs = [];
+    this.#wake();
+  }
+
+  #memoryOf(buffer: SharedArrayBuffer): number {
+    let memory = this.#memories.get(buffer);
+    if (memory === undefined) {
+      memory = this.#memories.size;
+      this.#memories.set(buffer, memory);
+      this.#post({ kind: "memory", memory, buffer });
+    }
+    return memory;
+  }
+
   #say(message: ToThread): void {
+    this.#postJobs();
     this.#post(message);
     this.#wake();
   }
@@ -116,21 +141,24 @@ export class BlockThread {
   }
 
   #hear(message: FromThread): void {
-    if (message.kind === "ready") {
-      const { multi, mail } = message;
-      if (multi !== undefined && mail !== undefined) this.#wake = wakerOf(multi, mail);
-      wakeAtExit.add(this.#wake);
-      this.isReady = true;
-      return;
+    switch (message.kind) {
+      case "ready":
+        if (message.wake !== undefined) this.#wake = wakerOf(message.wake);
+        wakeAtExit.add(this.#wake);
+        this.isReady = true;
+        break;
+      case "progress":
+        this.#pending.get(message.id)?.progress?.();
+        break;
+      case "ends":
+        for (const end of message.ends) {
+          const pending = this.#pending.get(end.id);
+          this.#pending.delete(end.id);
+          if ("digest" in end) pending?.resolve(end.digest);
+          else pending?.reject(unpackFailure(end.failure));
+        }
+        break;
     }
-    const pending = this.#pending.get(message.id);
-    if (message.kind === "progress") {
-      pending?.progress?.();
-      return;
-    }
-    this.#pending.delete(message.id);
-    if (message.kind === "done") pending?.resolve(message.digest);
-    else pending?.reject(unpackFailure(message.failure));
   }
 
   #end(): void {
@@ -143,14 +171,6 @@ export class BlockThread {
     this.#pending.clear();
     for (const { reject } of left) reject(new ThreadGone());
   }
-}
-
-function wakerOf(multi: bigint, mail: Int32Array): () => void {
-  const wake = loadWake();
-  return () => {
-    Atomics.add(mail, 0, 1);
-    wake(multi);
-  };
 }
 
 const wakeAtExit = new Set<() => void>();

@@ -8,46 +8,69 @@ import { BLOCK_SIZE } from "../common/sizes.js";
 import { createTransport } from "../http/create.js";
 import { CurlTransport } from "../http/curl/curl-transport.js";
 import { sendBlockRequest } from "./block-request.js";
-import type { BlockJob, FromThread, ThreadSetup, ToThread } from "./block-thread-messages.js";
-import { Signer, type SigningContext } from "./signature.js";
+import type {
+  BlockJob,
+  FromThread,
+  JobEnd,
+  ThreadSetup,
+  ToThread,
+} from "./block-thread-messages.js";
+import { Signer } from "./signature.js";
 import { packFailure } from "./try-failure.js";
 
 const port = parentPort as MessagePort;
 const { settings } = workerData as ThreadSetup;
 const transport = createTransport(settings, { ownsThread: true });
+const memories: SharedArrayBuffer[] = [];
 const aborts = new Map<number, AbortController>();
+let ends: JobEnd[] = [];
 let signer: Signer | undefined;
 
 function say(message: FromThread): void {
   port.postMessage(message);
 }
 
-async function run(job: BlockJob): Promise<void> {
+/** Posts the ends of one turn of the event loop together: a tick comes after all its promises. */
+function end(how: JobEnd): void {
+  aborts.delete(how.id);
+  if (ends.push(how) > 1) return;
+  process.nextTick(() => {
+    say({ kind: "ends", ends });
+    ends = [];
+  });
+}
+
+function run(job: BlockJob): void {
   const abort = new AbortController();
   const { id } = job;
   aborts.set(id, abort);
-  const block = new Uint8Array(job.buffer, job.offset, BLOCK_SIZE);
-  try {
-    const signed = signer as Signer;
-    const progress = () => say({ kind: "progress", id });
-    const digest = await sendBlockRequest(transport, signed, job, block, abort.signal, progress);
-    say({ kind: "done", id, digest });
-  } catch (error) {
-    say({ kind: "failed", id, failure: packFailure(error) });
-  } finally {
-    aborts.delete(id);
-  }
-}
-
-function setContext(context: SigningContext): void {
-  signer = new Signer(context);
+  const buffer = memories[job.memory] as SharedArrayBuffer;
+  const block = new Uint8Array(buffer, job.offset, BLOCK_SIZE);
+  const progress = () => say({ kind: "progress", id });
+  sendBlockRequest(transport, signer as Signer, job, block, abort.signal, progress).then(
+    (digest) => end({ id, digest }),
+    (error: unknown) => end({ id, failure: packFailure(error) }),
+  );
 }
 
 port.on("message", (message: ToThread) => {
-  if (message.kind === "abort") aborts.get(message.id)?.abort();
-  else if (message.kind === "context") setContext(message.context);
-  else if (message.kind === "close") void transport.close().finally(() => process.exit());
-  else void run(message);
+  switch (message.kind) {
+    case "memory":
+      memories[message.memory] = message.buffer;
+      break;
+    case "context":
+      signer = new Signer(message.context);
+      break;
+    case "jobs":
+      for (const job of message.jobs) run(job);
+      break;
+    case "abort":
+      aborts.get(message.id)?.abort();
+      break;
+    case "close":
+      void transport.close().finally(() => process.exit());
+      break;
+  }
 });
 const wake = transport instanceof CurlTransport ? transport.wakeHandle : undefined;
-say({ kind: "ready", multi: wake?.multi, mail: wake?.mail });
+say({ kind: "ready", wake });

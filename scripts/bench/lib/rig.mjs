@@ -175,7 +175,8 @@ const BARE_SDK = fileURLToPath(new URL("bare-sdk.mjs", import.meta.url));
  */
 export async function bareSdk({ what, subject, first, count, concurrency, warmUp = 0, url }) {
   const args = [what, subject, first, count, concurrency, warmUp].map(String);
-  const options = url && { env: { ...env, AWS_ENDPOINT_URL_EBS: url } };
+  const trust = env.BENCH_CA && { NODE_EXTRA_CA_CERTS: env.BENCH_CA };
+  const options = url && { env: { ...env, ...trust, AWS_ENDPOINT_URL_EBS: url } };
   return JSON.parse(await mustAsync(process.execPath, [BARE_SDK, ...args], options));
 }
 

@@ -12,7 +12,7 @@ const SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
 
 /**
  * Starts haproxy, and lets every process that starts from now on trust it: ebsmount by AWS_CA_BUNDLE,
- * coldsnap (rustls) by SSL_CERT_FILE, Node's own TLS by NODE_EXTRA_CA_CERTS.
+ * coldsnap (rustls) by SSL_CERT_FILE, Node's own TLS, which only the bare SDK uses, by NODE_EXTRA_CA_CERTS (rig.mjs).
  * @param upstreamUrl the endpoint's, over plain HTTP.
  */
 export async function startTlsProxy(upstreamUrl) {
@@ -26,7 +26,7 @@ export async function startTlsProxy(upstreamUrl) {
   Object.assign(env, {
     AWS_CA_BUNDLE: bundle,
     SSL_CERT_FILE: bundle,
-    NODE_EXTRA_CA_CERTS: ca,
+    BENCH_CA: ca,
   });
   return { url: `https://127.0.0.1:${port}`, pid };
 }

@@ -30,6 +30,7 @@ import {
 import { type Loop, MultiLoop } from "./multi-loop.js";
 import { Transfer } from "./transfer.js";
 import { trustFile } from "./trust-file.js";
+import { makeWakeHandle, type WakeHandle } from "./wake.js";
 
 /** libcurl's buffers, bytes: 64 KiB is as good as 512. */
 const BUFFER_BYTES = 64 * 1024;
@@ -74,16 +75,9 @@ interface Route {
   readonly key: string;
 }
 
-/** Wakes the thread that a transport waits in; plain data for another thread (loadWake). */
-export interface WakeHandle {
-  readonly multi: Pointer;
-  /** Count a message here before waking. */
-  readonly mail: Int32Array;
-}
-
 export class CurlTransport implements HttpTransport {
   readonly description: string;
-  /** Where this thread only sends requests; post a message, then count and wake. */
+  /** Where this thread only sends requests: what wakes it after a message was posted. */
   readonly wakeHandle: WakeHandle | undefined;
   readonly #curl: CurlLibrary;
   readonly #c: CLibrary;
@@ -122,8 +116,7 @@ export class CurlTransport implements HttpTransport {
     this.#multi = curl.multiInit();
     curl.setMultiLong(this.#multi, MULTI_OPTION.PIPELINING, 0);
     curl.setMultiLong(this.#multi, MULTI_OPTION.MAXCONNECTS, settings.maxConnections);
-    const mail = ownsThread ? new Int32Array(new SharedArrayBuffer(4)) : undefined;
-    this.wakeHandle = mail === undefined ? undefined : { multi: this.#multi, mail };
+    this.wakeHandle = ownsThread ? makeWakeHandle(this.#multi) : undefined;
     const own = this;
     const loop: Loop = {
       get active() {
@@ -135,7 +128,7 @@ export class CurlTransport implements HttpTransport {
       harvest: () => this.#harvest(),
       tick: () => this.#check(),
     };
-    this.#loop = new MultiLoop(curl, this.#multi, loop, mail);
+    this.#loop = new MultiLoop(curl, this.#multi, loop, this.wakeHandle);
   }
 
   async send(request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse> {

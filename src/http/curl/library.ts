@@ -71,18 +71,21 @@ export function loadCurl(): CurlLibrary | string {
 function tryToLoad(): CurlLibrary | string {
   if (process.arch !== "x64" && process.arch !== "arm64")
     return `it is not used on ${process.arch}`;
-  if (isMusl()) return "it is not used with musl, which has no RTLD_DEEPBIND";
   try {
+    if (!isGlibc()) return "it is used with glibc only, which has RTLD_DEEPBIND";
     return bind();
   } catch (error) {
     return `libcurl.so.4 does not load (${(error as Error).message.split("\n")[0]})`;
   }
 }
 
-/** glibc's version stands in Node's report; musl's programs have none. */
-function isMusl(): boolean {
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return header.glibcVersionRuntime === undefined;
+function isGlibc(): boolean {
+  try {
+    loadLibc().func("const char *gnu_get_libc_version()");
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function bind(): CurlLibrary | string {
@@ -150,16 +153,6 @@ function bind(): CurlLibrary | string {
     },
     releaseCallback: (callback) => koffi.unregister(callback as never),
   };
-}
-
-/** Wakes a thread that waits in `poll` for this multi handle; from any thread. */
-export type WakeMulti = (multi: Pointer) => void;
-
-/** @throws Failure ENOSYS */
-export function loadWake(): WakeMulti {
-  return loadKoffi()
-    .load("libcurl.so.4", { deep: true })
-    .func("int curl_multi_wakeup(void *multi)") as unknown as WakeMulti;
 }
 
 /** What this folder needs of the C library: streams over memory, anonymous memory, socket options. */

@@ -11,6 +11,7 @@
  * again on a timer, at once while bytes move and every MIN_PAUSE_MS to MAX_PAUSE_MS while none does.
  */
 import type { CurlLibrary, Pointer } from "./library.js";
+import { messagesOf, setWaiting, type WakeHandle } from "./wake.js";
 
 /** Longest wait inside libcurl, ms: also how late a timer of this thread can be. */
 const POLL_MS = 250;
@@ -36,17 +37,17 @@ export class MultiLoop {
   readonly #curl: CurlLibrary;
   readonly #multi: Pointer;
   readonly #loop: Loop;
-  /** Counts messages for this thread; undefined where the thread does other work too. */
-  readonly #mail: Int32Array | undefined;
+  /** undefined where the thread does other work too. */
+  readonly #wake: WakeHandle | undefined;
   readonly #count = new Int32Array(1);
   #isRunning = false;
   #quietLooks = 0;
 
-  constructor(curl: CurlLibrary, multi: Pointer, loop: Loop, mail?: Int32Array) {
+  constructor(curl: CurlLibrary, multi: Pointer, loop: Loop, wake?: WakeHandle) {
     this.#curl = curl;
     this.#multi = multi;
     this.#loop = loop;
-    this.#mail = mail;
+    this.#wake = wake;
   }
 
   /** Goes on until nothing is under way; to be called whenever a transfer was added. */
@@ -58,14 +59,14 @@ export class MultiLoop {
   }
 
   readonly #turn = (): void => {
-    if (this.#mail === undefined) this.#look();
-    else this.#wait(this.#mail);
+    if (this.#wake === undefined) this.#look();
+    else this.#wait(this.#wake);
     this.#loop.tick();
     if (this.#loop.active === 0) {
       this.#isRunning = false;
       return;
     }
-    if (this.#mail !== undefined || this.#quietLooks === 0) setImmediate(this.#turn);
+    if (this.#wake !== undefined || this.#quietLooks === 0) setImmediate(this.#turn);
     else
       setTimeout(
         this.#turn,
@@ -82,17 +83,19 @@ export class MultiLoop {
   }
 
   /** Waits until there is something to do outside libcurl. */
-  #wait(mail: Int32Array): void {
-    const seen = Atomics.load(mail, 0);
+  #wait(wake: WakeHandle): void {
+    const seen = messagesOf(wake);
     const ms = this.#loop.isWaitingOutside ? SHORT_POLL_MS : POLL_MS;
     const end = performance.now() + ms;
     for (;;) {
       this.#curl.perform(this.#multi, this.#count);
-      if (this.#loop.harvest() > 0 || Atomics.load(mail, 0) !== seen) return;
+      if (this.#loop.harvest() > 0 || this.#loop.active === 0) return;
       const left = end - performance.now();
-      if (left <= 0 || this.#loop.active === 0) return;
-      this.#curl.poll(this.#multi, Math.ceil(left), this.#count);
-      if (Atomics.load(mail, 0) !== seen) return;
+      if (left <= 0) return;
+      setWaiting(wake, true);
+      if (messagesOf(wake) === seen) this.#curl.poll(this.#multi, Math.ceil(left), this.#count);
+      setWaiting(wake, false);
+      if (messagesOf(wake) !== seen) return;
     }
   }
 }

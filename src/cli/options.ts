@@ -19,8 +19,10 @@ export interface ServiceOptions {
   readonly endpointUrl?: string;
   /** Requests at one time, 1 to 1024. */
   readonly concurrency: number;
-  /** Milliseconds that one operation may take, all its retries included. */
+  /** Milliseconds that one operation may take since a byte of it moved, all its retries included. */
   readonly ioTimeout: number;
+  /** The endpoint has responded to an earlier command: a refused connection is worth waiting for. */
+  readonly isProven?: boolean;
   readonly logLevel: LogLevel;
 }
 

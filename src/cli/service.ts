@@ -22,6 +22,7 @@ export async function openService(
     ...(options.region !== undefined && { region: options.region }),
     ...(options.profile !== undefined && { profile: options.profile }),
     ...(options.endpointUrl !== undefined && { endpointUrl: options.endpointUrl }),
+    ...(options.isProven !== undefined && { proven: options.isProven }),
     concurrency: options.concurrency,
     ioTimeoutMs: options.ioTimeout,
     meter,

@@ -144,7 +144,8 @@ export async function commitSession(
   });
   if (session === undefined) return;
   const place = { ...session.record.context, ...options };
-  const service = await openService(place);
+  const isProven = options.endpointUrl === undefined;
+  const service = await openService({ ...place, isProven });
   try {
     await prepare(session, service.api, place, changes);
   } catch (error) {

@@ -108,7 +108,8 @@ async function resume(id: string, place: string, options: WriteCommandOptions): 
   await looked.close();
   const { record } = looked;
   const parents = record.parentSnapshotId === undefined ? [] : [record.parentSnapshotId];
-  const merged = { ...record.context, ...options };
+  const isProven = options.endpointUrl === undefined;
+  const merged = { ...record.context, ...options, isProven };
   await runMount(place, parents, record.kind, merged, async (service, log, mountPoint) => {
     const [{ openSessionVolume }, { settlePlace }] = await Promise.all([
       import("../mount/session-volume.js"),

@@ -64,7 +64,8 @@ function listed<T extends Page>({ count, skipped }: RawPage, page: T): Listed<T>
   return { page, count, skipped };
 }
 
-export function readStartedSnapshot(body: Uint8Array): StartedSnapshot {
+/** @param date the response's Date header: how long ago the start was is told by the service's clock alone. */
+export function readStartedSnapshot(body: Uint8Array, date?: string): StartedSnapshot {
   const fields = readJson(body);
   const parent = fields.ParentSnapshotId;
   try {
@@ -73,6 +74,7 @@ export function readStartedSnapshot(body: Uint8Array): StartedSnapshot {
       status: statusOf(fields.Status),
       volumeSizeGiB: volumeSizeOf(fields),
       parentSnapshotId: parent === undefined || parent === null ? undefined : parseId(parent),
+      startedAgoMs: startedAgo(fields.StartTime, date),
     };
   } catch (error) {
     if (error instanceof AnswerError) throw error;
@@ -211,14 +213,23 @@ function tokenOf(entry: Fields, name: string): string | undefined {
   throw malformed(`${name} is not a token`);
 }
 
+function startedAgo(startTime: unknown, date: string | undefined): number {
+  const [at, now] = [timeOf(startTime), timeOf(date)];
+  return at === undefined || now === undefined ? 0 : Math.max(0, now - at);
+}
+
 function expiryOf(fields: Fields): number {
-  const value = fields.ExpiryTime;
+  return timeOf(fields.ExpiryTime) ?? Date.now() + UNSAID_LIFE_MS;
+}
+
+/** A time as any server writes it, ms since the epoch; undefined where it is none. */
+function timeOf(value: unknown): number | undefined {
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   if (typeof number === "number" && Number.isFinite(number)) {
     return number < LARGEST_SECONDS ? number * 1000 : number;
   }
   const parsed = typeof value === "string" ? Date.parse(value) : Number.NaN;
-  return Number.isNaN(parsed) ? Date.now() + UNSAID_LIFE_MS : parsed;
+  return Number.isNaN(parsed) ? undefined : parsed;
 }
 
 function statusOf(value: unknown): SnapshotStatus {

@@ -56,6 +56,8 @@ export interface StartedSnapshot {
   readonly status: SnapshotStatus;
   readonly volumeSizeGiB: number;
   readonly parentSnapshotId: SnapshotId | undefined;
+  /** How long ago the service says that it was started, ms; 0 where it does not say. */
+  readonly startedAgoMs: number;
 }
 
 export type SnapshotStatus = "pending" | "completed" | "error";

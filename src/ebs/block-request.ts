@@ -39,7 +39,7 @@ export async function sendBlockRequest(
   request: BlockRequest,
   block: Uint8Array,
   signal?: AbortSignal,
-  progress?: () => void,
+  progress?: (bodyBytes: number) => void,
 ): Promise<Uint8Array> {
   const { origin, basePath } = signer.context;
   const path = `${basePath}/snapshots/${request.snapshotId}/blocks/${request.blockIndex}`;

@@ -45,5 +45,5 @@ export type FromThread =
   /** What wakes it, and where it says that it waits; undefined for undici. */
   | { readonly kind: "ready"; readonly wake: WakeHandle | undefined }
   | { readonly kind: "ends"; readonly ends: readonly JobEnd[] }
-  /** Bytes of this job have moved. */
-  | { readonly kind: "progress"; readonly id: number };
+  /** So many bytes of this job's block have moved. */
+  | { readonly kind: "progress"; readonly id: number; readonly bodyBytes: number };

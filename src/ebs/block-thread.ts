@@ -21,7 +21,7 @@ const CLOSE_MS = 2_000;
 interface Pending {
   readonly resolve: (digest: Uint8Array) => void;
   readonly reject: (error: unknown) => void;
-  readonly progress: (() => void) | undefined;
+  readonly progress: ((bodyBytes: number) => void) | undefined;
 }
 
 export class BlockThread {
@@ -67,7 +67,7 @@ export class BlockThread {
     context: SigningContext,
     block: Uint8Array,
     signal: AbortSignal | undefined,
-    progress: (() => void) | undefined,
+    progress: ((bodyBytes: number) => void) | undefined,
   ): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
       if (this.isGone) throw new ThreadGone();
@@ -148,7 +148,7 @@ export class BlockThread {
         this.isReady = true;
         break;
       case "progress":
-        this.#pending.get(message.id)?.progress?.();
+        this.#pending.get(message.id)?.progress?.(message.bodyBytes);
         break;
       case "ends":
         for (const end of message.ends) {

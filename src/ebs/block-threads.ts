@@ -48,7 +48,7 @@ export class BlockThreads {
     request: BlockRequest,
     block: Uint8Array,
     signal?: AbortSignal,
-    progress?: () => void,
+    progress?: (bodyBytes: number) => void,
   ): Promise<Uint8Array> {
     // One signal often ends many jobs at a time, which Node would warn about.
     if (signal !== undefined) setMaxListeners(0, signal);
@@ -81,7 +81,7 @@ export class BlockThreads {
     request: BlockRequest,
     block: Uint8Array,
     signal: AbortSignal | undefined,
-    progress: (() => void) | undefined,
+    progress: ((bodyBytes: number) => void) | undefined,
   ): Promise<Uint8Array> {
     if (block.buffer instanceof SharedArrayBuffer) {
       return await thread.run(request, context, block, signal, progress);

@@ -46,7 +46,7 @@ function run(job: BlockJob): void {
   aborts.set(id, abort);
   const buffer = memories[job.memory] as SharedArrayBuffer;
   const block = new Uint8Array(buffer, job.offset, BLOCK_SIZE);
-  const progress = () => say({ kind: "progress", id });
+  const progress = (bodyBytes: number) => say({ kind: "progress", id, bodyBytes });
   sendBlockRequest(transport, signer as Signer, job, block, abort.signal, progress).then(
     (digest) => end({ id, digest }),
     (error: unknown) => end({ id, failure: packFailure(error) }),

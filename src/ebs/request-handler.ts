@@ -18,6 +18,7 @@ const CREDENTIALS_STALL_MS = 30_000;
 export interface Exchange {
   /** As in HttpRequest. */
   readonly stallMs: number;
+  readonly progress?: (bodyBytes: number) => void;
   response?: HttpResponse;
 }
 
@@ -61,6 +62,7 @@ export class RequestHandler {
         maxBodyBytes: exchange === undefined ? MAX_CREDENTIALS_BYTES : MAX_BODY_BYTES,
         stallMs: exchange?.stallMs ?? CREDENTIALS_STALL_MS,
         ...(body !== undefined && { body }),
+        ...(exchange?.progress !== undefined && { progress: exchange.progress }),
       },
       abortSignal,
     );

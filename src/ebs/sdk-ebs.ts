@@ -33,7 +33,7 @@ import { BlockThreads } from "./block-threads.js";
 import type { Subject } from "./errors.js";
 import { askedOf, listPage } from "./list-end.js";
 import { Meter } from "./meter.js";
-import { type RetryContext, withRetries } from "./retry.js";
+import { NOT_YET_MS, type RetryContext, withRetries } from "./retry.js";
 import { SdkTransport } from "./sdk-transport.js";
 import { ServiceException } from "./service-exception.js";
 import type { SnapshotId } from "./snapshot-id.js";
@@ -46,8 +46,10 @@ export interface EbsOptions {
   readonly endpointUrl?: string;
   /** Requests that callers make at a time; connections are kept for as many. 64 unless told. */
   readonly concurrency?: number;
-  /** Longest time for one operation with all its retries, ms; then it fails. 60 s unless told. */
+  /** Longest time for one operation since a byte of it moved, ms; then it fails. 60 s unless told. */
   readonly ioTimeoutMs?: number;
+  /** The endpoint is known to respond: a refused connection is worth waiting for. */
+  readonly proven?: boolean;
   /** Threads for blocks; 0 does everything in the calling thread. See create.ts for the default. */
   readonly threads?: number;
   readonly meter?: Meter;
@@ -64,6 +66,8 @@ export class SdkEbs implements EbsApi {
   readonly #transport: SdkTransport;
   readonly #threads: BlockThreads;
   readonly #stallMs: number;
+  /** Snapshots that were started lately, and when, by performance.now(). */
+  readonly #started = new Map<string, number>();
 
   constructor(options: EbsOptions & { readonly threads: number }) {
     const ioTimeoutMs = options.ioTimeoutMs ?? DEFAULT_IO_TIMEOUT_MS;
@@ -76,7 +80,8 @@ export class SdkEbs implements EbsApi {
     this.#context = {
       ioTimeoutMs,
       meter: options.meter ?? new Meter(),
-      proven: false,
+      proven: options.proven ?? false,
+      startedAt: (snapshotId) => this.#started.get(snapshotId),
       renewCredentials: () => transport.renewCredentials(),
       log,
     };
@@ -89,13 +94,13 @@ export class SdkEbs implements EbsApi {
 
   listSnapshotBlocks(snapshotId: SnapshotId, options: ListOptions = {}): Promise<BlockPage> {
     const subject: Subject = { operation: "ListSnapshotBlocks", snapshotId };
-    return withRetries(this.#context, subject, options.signal, (signal) =>
+    return withRetries(this.#context, subject, options.signal, (signal, progress) =>
       listPage(askedOf(options), async (asked) => {
         const command = new ListSnapshotBlocksCommand({
           SnapshotId: snapshotId,
           ...listInput(asked),
         });
-        return readBlockPage((await this.#send(command, signal)).body, asked);
+        return readBlockPage((await this.#send(command, signal, progress)).body, asked);
       }),
     );
   }
@@ -106,14 +111,14 @@ export class SdkEbs implements EbsApi {
     options: ListOptions = {},
   ): Promise<ChangedBlockPage> {
     const subject: Subject = { operation: "ListChangedBlocks", snapshotId: secondSnapshotId };
-    return withRetries(this.#context, subject, options.signal, (signal) =>
+    return withRetries(this.#context, subject, options.signal, (signal, progress) =>
       listPage(askedOf(options), async (asked) => {
         const command = new ListChangedBlocksCommand({
           SecondSnapshotId: secondSnapshotId,
           ...(firstSnapshotId !== undefined && { FirstSnapshotId: firstSnapshotId }),
           ...listInput(asked),
         });
-        return readChangedBlockPage((await this.#send(command, signal)).body, asked);
+        return readChangedBlockPage((await this.#send(command, signal, progress)).body, asked);
       }),
     );
   }
@@ -130,8 +135,8 @@ export class SdkEbs implements EbsApi {
     const subject: Subject = { operation: "GetSnapshotBlock", snapshotId, blockIndex };
     const stallMs = this.#stallMs;
     const request: BlockRequest = { kind: "get", snapshotId, blockIndex, blockToken, stallMs };
-    return withRetries(this.#context, subject, signal, async (stop) => {
-      const found = await this.#sendBlock(request, target, stop);
+    return withRetries(this.#context, subject, signal, async (stop, progress) => {
+      const found = await this.#sendBlock(request, target, stop, progress);
       digest?.set(found);
     });
   }
@@ -152,8 +157,10 @@ export class SdkEbs implements EbsApi {
       Timeout: options.timeoutMinutes,
     });
     return withRetries(this.#context, subject, options.signal, async (signal) => {
-      const { body } = await this.#send(command, signal);
-      return readStartedSnapshot(body);
+      const { body, headers } = await this.#send(command, signal);
+      const started = readStartedSnapshot(body, headers.date);
+      this.#noteStarted(started);
+      return started;
     });
   }
 
@@ -167,8 +174,8 @@ export class SdkEbs implements EbsApi {
     const subject: Subject = { operation: "PutSnapshotBlock", snapshotId, blockIndex };
     const stallMs = this.#stallMs;
     const request: BlockRequest = { kind: "put", snapshotId, blockIndex, blockToken: "", stallMs };
-    return withRetries(this.#context, subject, signal, (stop) =>
-      this.#sendBlock(request, data, stop),
+    return withRetries(this.#context, subject, signal, (stop, progress) =>
+      this.#sendBlock(request, data, stop, progress),
     );
   }
 
@@ -199,9 +206,21 @@ export class SdkEbs implements EbsApi {
     await this.#transport.close();
   }
 
+  /** Only what was started lately is kept, so that it stays small. */
+  #noteStarted({ snapshotId, startedAgoMs }: StartedSnapshot): void {
+    const now = performance.now();
+    for (const [id, at] of this.#started) if (now - at > NOT_YET_MS) this.#started.delete(id);
+    if (startedAgoMs < NOT_YET_MS) this.#started.set(snapshotId, now - startedAgoMs);
+  }
+
   /** One try through the SDK. */
-  #send(command: object, signal: AbortSignal): Promise<HttpResponse> {
-    return this.#transport.send(command, signal, { stallMs: this.#stallMs });
+  #send(
+    command: object,
+    signal: AbortSignal,
+    progress?: (bodyBytes: number) => void,
+  ): Promise<HttpResponse> {
+    const stallMs = this.#stallMs;
+    return this.#transport.send(command, signal, { stallMs, ...(progress && { progress }) });
   }
 
   /** One try at a block. */
@@ -209,11 +228,12 @@ export class SdkEbs implements EbsApi {
     request: BlockRequest,
     block: Uint8Array,
     signal: AbortSignal,
+    progress: (bodyBytes: number) => void,
   ): Promise<Uint8Array> {
     const opened = await this.#transport.open();
     const context = await this.#transport.signingContext();
     try {
-      return await this.#threads.send(opened, context, request, block, signal);
+      return await this.#threads.send(opened, context, request, block, signal, progress);
     } catch (error) {
       if (error instanceof ServiceException) this.#transport.noteClock(error, context);
       throw error;

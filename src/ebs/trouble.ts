@@ -6,23 +6,10 @@
 import { type ErrnoName, Failure } from "../common/failure.js";
 import { HttpError, type HttpErrorKind } from "../http/http-error.js";
 import { about, type Subject } from "./errors.js";
-
-/**
- * fatal: trying again cannot help. soon: 5xx, resets, time-outs. throttled: the service asks for
- * less. slow: a limit that frees up in seconds. corrupt: the answer's bytes are wrong. unreachable:
- * no connection. credentials: renew them, then once more.
- */
-export type Verdict =
-  | "fatal"
-  | "soon"
-  | "throttled"
-  | "slow"
-  | "corrupt"
-  | "unreachable"
-  | "credentials";
+import { type RetryClass, rowFor } from "./retry-table.js";
 
 export interface Trouble {
-  readonly verdict: Verdict;
+  readonly verdict: RetryClass;
   /** If this attempt is the last. */
   readonly errno: ErrnoName;
   /** What happened and what to do, to follow "… failed: ". */
@@ -35,17 +22,17 @@ export interface Trouble {
 
 /** Plain data, so that it can go to another thread. */
 export interface AnswerErrorDetails {
-  readonly verdict: Verdict;
+  readonly verdict: RetryClass;
   readonly exception: string;
   readonly message: string;
 }
 
 /** Thrown by our own checks of a response; already sorted. */
 export class AnswerError extends Error {
-  readonly verdict: Verdict;
+  readonly verdict: RetryClass;
   readonly exception: string;
 
-  constructor(verdict: Verdict, exception: string, message: string) {
+  constructor(verdict: RetryClass, exception: string, message: string) {
     super(message);
     this.verdict = verdict;
     this.exception = exception;
@@ -56,38 +43,8 @@ export class AnswerError extends Error {
   }
 }
 
-const THROTTLES = new Set([
-  "RequestThrottledException",
-  "ThrottlingException",
-  "Throttling",
-  "ThrottledException",
-  "TooManyRequestsException",
-  "RequestLimitExceeded",
-  "SlowDown",
-  "RequestThrottled",
-]);
-
-const EXPIRED = new Set([
-  "ExpiredToken",
-  "ExpiredTokenException",
-  "RequestExpired",
-  "TokenRefreshRequired",
-]);
-
-const REFUSED_SIGNATURE = new Set([
-  "UnrecognizedClientException",
-  "InvalidClientTokenId",
-  "InvalidSignatureException",
-  "SignatureDoesNotMatch",
-  "IncompleteSignature",
-  "MissingAuthenticationToken",
-  "MissingAuthenticationTokenException",
-  "InvalidAccessKeyId",
-  "AuthFailure",
-]);
-
 /** What to do about a request without a response, and the errno if it ends there. */
-const HTTP_ERRORS: Record<HttpErrorKind, readonly [Verdict, ErrnoName, string]> = {
+const HTTP_ERRORS: Record<HttpErrorKind, readonly [RetryClass, ErrnoName, string]> = {
   "invalid-request": ["fatal", "EINVAL", "check --endpoint-url and the credentials"],
   name: ["unreachable", "ETIMEDOUT", "check the network, --region and --endpoint-url"],
   unreachable: ["unreachable", "ETIMEDOUT", "check the network, --region and --endpoint-url"],
@@ -150,11 +107,6 @@ export function troubleOf(error: unknown, subject: Subject): Trouble {
   return { ...base, ...judge(thrown, name, code, status, subject) };
 }
 
-/** The service asks for fewer requests, in whichever words. */
-function isThrottle(name: string, status: number | undefined): boolean {
-  return THROTTLES.has(name) || status === 429;
-}
-
 type Judgement = Pick<Trouble, "verdict" | "errno" | "sentence">;
 
 function judge(
@@ -170,18 +122,6 @@ function judge(
     const sentence = "this machine's clock is wrong; set it (for example with chrony or ntpd).";
     return { verdict: "credentials", errno: "EACCES", sentence };
   }
-  if (isThrottle(name, status)) {
-    const sentence = "the service throttles requests; use a lower --concurrency or try later.";
-    return { verdict: "throttled", errno: "ETIMEDOUT", sentence };
-  }
-  if (EXPIRED.has(name)) {
-    const sentence = "the AWS credentials have expired; renew them (for example aws sso login).";
-    return { verdict: "credentials", errno: "EACCES", sentence };
-  }
-  if (REFUSED_SIGNATURE.has(name)) {
-    const sentence = `the AWS credentials were refused (${name}); check the access key, --profile and the clock.`;
-    return { verdict: "fatal", errno: "EACCES", sentence };
-  }
   if (name === "CredentialsProviderError" || name === "TokenProviderError") {
     const sentence = `no AWS credentials could be had (${said}); run aws configure or aws sso login, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a --profile.`;
     return { verdict: "credentials", errno: "EACCES", sentence };
@@ -190,65 +130,16 @@ function judge(
     const sentence = "no AWS region is set; give --region or set AWS_REGION.";
     return { verdict: "fatal", errno: "EINVAL", sentence };
   }
-  if (status !== undefined && status >= 500) {
-    return {
-      verdict: "soon",
-      errno: "ETIMEDOUT",
-      sentence: `the service answered ${status} ${name}; try again later, or check --endpoint-url.`,
-    };
-  }
-  if (name === "AccessDeniedException" || name === "AccessDenied" || status === 403) {
-    const kms = reason === "DEPENDENCY_ACCESS_DENIED" ? " and use of its KMS key" : "";
-    const sentence = `access was denied (${said}); allow the IAM action ebs:${subject.operation} on the snapshot${kms}.`;
-    return { verdict: "fatal", errno: "EACCES", sentence };
-  }
-  if (name === "ResourceNotFoundException" || status === 404) {
-    const sentence =
-      reason === "DEPENDENCY_RESOURCE_NOT_FOUND"
-        ? `something it depends on, such as its KMS key, does not exist (${said}).`
-        : `there is no such snapshot here (${said}); check the id, --region and the account.`;
-    return { verdict: "fatal", errno: "ESTALE", sentence };
-  }
-  if (name === "ConcurrentLimitExceededException") {
-    const sentence = "too many snapshots are pending in this account; try later.";
-    return { verdict: "slow", errno: "ETIMEDOUT", sentence };
-  }
-  if (name === "ServiceQuotaExceededException") {
-    const sentence = `a quota of the account is used up (${said}); raise it in Service Quotas.`;
-    return { verdict: "fatal", errno: "EIO", sentence };
-  }
-  if (name === "ConflictException") {
-    const sentence = `the client token was used before with other parameters (${said}).`;
-    return { verdict: "fatal", errno: "EINVAL", sentence };
-  }
-  if (status !== undefined && status >= 300 && status < 400) {
-    const sentence = `the endpoint answered with a redirect (${status}), which is not followed; check --endpoint-url and --region.`;
-    return { verdict: "fatal", errno: "EIO", sentence };
-  }
-  if (status !== undefined && status >= 400) {
-    return {
-      verdict: "fatal",
-      errno: refusedErrno(subject),
-      sentence: refusal(name, reason, said),
-    };
+  const row = rowFor({ name, reason, status, said }, subject);
+  if (row !== undefined) {
+    const { retry, errno, sentence } = row;
+    return { verdict: retry, errno, sentence: sentence({ name, reason, status, said }, subject) };
   }
   if (code !== undefined || name === "TimeoutError") {
     const sentence = `the connection failed (${code ?? name}).`;
     return { verdict: "soon", errno: "ETIMEDOUT", sentence };
   }
   return { verdict: "fatal", errno: "EIO", sentence: `${said}.` };
-}
-
-function refusedErrno(subject: Subject): ErrnoName {
-  return subject.operation === "StartSnapshot" ? "EINVAL" : "EIO";
-}
-
-function refusal(name: string, reason: string | undefined, said: string): string {
-  const why = reason === undefined ? name : `${name}, ${reason}`;
-  const hint = /pending|not (?:yet )?(?:in )?(?:the )?(?:a )?complete|not completed/i.test(said)
-    ? "; only a completed snapshot can be read, wait until it is"
-    : "";
-  return `the service refused it: ${said} (${why})${hint}.`;
 }
 
 /** The cause's code: AggregateError and fetch-like errors carry it one level down. */

@@ -37,8 +37,11 @@ export interface HttpRequest {
   readonly maxBodyBytes: number;
   /** Longest pause in which no byte moves, connecting included, ms. */
   readonly stallMs: number;
-  /** Called now and then (at most a few times a second) while bytes of this request move. */
-  readonly progress?: () => void;
+  /**
+   * Called now and then (at most a few times a second) while bytes of the request's or the response's body move.
+   * @param bodyBytes how many have, of both.
+   */
+  readonly progress?: (bodyBytes: number) => void;
 }
 
 export interface HttpResponse {

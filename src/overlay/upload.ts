@@ -9,7 +9,7 @@ import { BLOCK_SIZE } from "../common/sizes.js";
 import type { EbsApi } from "../ebs/api.js";
 import { sha256 } from "../ebs/checksum.js";
 import { BlockBuffers } from "../snapshot/block-buffers.js";
-import { Attempt, isRefusal } from "./attempt.js";
+import { Attempt, isGone, isRefusal } from "./attempt.js";
 import { BlockSet } from "./block-set.js";
 import type { DirtyListener, OverlayDevice } from "./overlay-device.js";
 import type { Session } from "./session.js";
@@ -117,7 +117,7 @@ export class Upload implements DirtyListener {
   async recover(error: unknown, number: number): Promise<boolean> {
     if (!isRefusal(error)) return false;
     if (this.attempt.number !== number) return true;
-    this.#recovering ??= this.#recover(number).finally(() => {
+    this.#recovering ??= this.#recover(error, number).finally(() => {
       this.#recovering = undefined;
     });
     return this.#recovering;
@@ -138,9 +138,11 @@ export class Upload implements DirtyListener {
     return this.attempt.close();
   }
 
-  async #recover(number: number): Promise<boolean> {
+  async #recover(error: unknown, number: number): Promise<boolean> {
     const status = await this.attempt.ask();
     if (this.attempt.number === number) {
+      // It was started a moment ago, and not every part of the service knows it yet.
+      if (status === "pending" && isGone(error)) return true;
       // Nothing was completed yet, so at worst a pending snapshot is left to time out.
       if (status === "pending" || status === "completed") return false;
       await this.attempt.restart();

@@ -84,6 +84,7 @@ export class FakeEbs implements EbsApi {
         status: snapshot.status,
         volumeSizeGiB: snapshot.volumeSizeGiB,
         parentSnapshotId: snapshot.parent,
+        startedAgoMs: 0,
       };
     });
   }

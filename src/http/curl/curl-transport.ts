@@ -321,7 +321,7 @@ export class CurlTransport implements HttpTransport {
       if (progress !== job.progress) {
         job.progress = progress;
         job.movedAt = now;
-        job.request.progress?.();
+        job.request.progress?.(transfer.bodyBytes);
       } else if (gap > STANDSTILL_MS) {
         job.movedAt = Math.min(now, job.movedAt + gap);
       } else if (now - job.movedAt >= job.request.stallMs) {

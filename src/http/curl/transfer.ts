@@ -191,20 +191,24 @@ export class Transfer {
     this.#request = undefined;
   }
 
+  /** Bytes of the request's and the response's body that have moved. */
+  get bodyBytes(): number {
+    return this.#info(INFO.SIZE_DOWNLOAD) + this.#info(INFO.SIZE_UPLOAD);
+  }
+
   /** A number that grows whenever a byte of this request has moved or its connection got further. */
   get progress(): number {
     return (
-      this.#info(INFO.SIZE_DOWNLOAD) +
-      this.#info(INFO.SIZE_UPLOAD) +
+      this.bodyBytes +
       this.#info(INFO.HEADER_SIZE) +
       (this.#info(INFO.CONNECT_TIME) > 0 ? 1 : 0) +
       (this.#info(INFO.APPCONNECT_TIME) > 0 ? 1 : 0)
     );
   }
 
-  /** The connection is made, to the proxy where there is one. */
+  /** The connection is made, to the proxy where there is one. Of a kept one libcurl has no time of connecting. */
   get isConnected(): boolean {
-    return this.#info(INFO.CONNECT_TIME) > 0;
+    return this.#info(INFO.CONNECT_TIME) > 0 || this.#info(INFO.PRETRANSFER_TIME) > 0;
   }
 
   close(): void {

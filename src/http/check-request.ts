@@ -45,7 +45,7 @@ function invalid(message: string): HttpError {
 }
 
 /** A URL for a sentence: without user, password and query, and not endless. */
-export function withoutSecrets(url: string): string {
+function withoutSecrets(url: string): string {
   return url
     .slice(0, 200)
     .replace(/[?#].*$/s, "")

@@ -8,6 +8,8 @@ import { CurlTransport, describeCurl } from "./curl/curl-transport.js";
 import { type CurlLibrary, loadCurl } from "./curl/library.js";
 import { proxySettings } from "./proxies.js";
 import type { HttpTransport, TransportSettings } from "./transport.js";
+import { describeUndici } from "./undici/client.js";
+import { UndiciTransport } from "./undici/undici-transport.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -38,13 +40,14 @@ export function createTransport(
   options: { readonly ownsThread?: boolean } = {},
 ): HttpTransport {
   const curl = chooseCurl();
-  return new CurlTransport(curl as CurlLibrary, settings, options.ownsThread ?? false);
+  if (curl === undefined) return new UndiciTransport(settings);
+  return new CurlTransport(curl, settings, options.ownsThread ?? false);
 }
 
 /** What createTransport would make: for `status`. */
 export function transportDescription(): string {
   const curl = chooseCurl();
-  return describeCurl((curl as CurlLibrary).version);
+  return curl === undefined ? describeUndici() : describeCurl(curl.version);
 }
 
 /** undefined stands for undici. */

@@ -16,6 +16,8 @@ const MAX_NAMES = 64;
 
 interface Found {
   readonly addresses: Promise<readonly string[]>;
+  /** The same, once they are found. */
+  known: readonly string[] | undefined;
   /** When it was found, by performance.now(); undefined while it is being looked up. */
   foundAt: number | undefined;
 }
@@ -36,10 +38,11 @@ export function resolveHost(host: string): Promise<readonly string[]> {
     }
     names.delete(host);
   }
-  const found: Found = { addresses: look(host), foundAt: undefined };
+  const found: Found = { addresses: look(host), known: undefined, foundAt: undefined };
   names.set(host, found);
   found.addresses.then(
-    () => {
+    (addresses) => {
+      found.known = addresses;
       found.foundAt = performance.now();
     },
     () => {
@@ -49,6 +52,15 @@ export function resolveHost(host: string): Promise<readonly string[]> {
   // Map keeps the order of insertion: the first is the oldest.
   if (names.size > MAX_NAMES) names.delete(names.keys().next().value as string);
   return found.addresses;
+}
+
+/** What resolveHost would give at once; undefined where it has to look. */
+export function knownAddresses(host: string): readonly string[] | undefined {
+  const found = names.get(host);
+  if (found?.foundAt === undefined || performance.now() - found.foundAt >= MAX_AGE_MS) {
+    return undefined;
+  }
+  return found.known;
 }
 
 /** To be called where none of a host's addresses could be reached: the next request looks it up again. */

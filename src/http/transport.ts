@@ -12,7 +12,7 @@
  * - Redirects are not followed; there are no cookies, no .netrc, no compression. TLS is 1.2 or later, and
  *   verified. Interim (1xx) responses are skipped.
  * - A request that finds its kept connection closed by the server is sent once more over a new one by the
- *   transport itself, if no byte of the response has come.
+ *   transport itself, if no line of the response has come.
  */
 
 /** Longest head of a response with all its interim ones, bytes; a longer one is an HttpError "head-too-long". */

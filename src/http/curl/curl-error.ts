@@ -14,16 +14,17 @@ export interface FailedTransfer {
   readonly osError: number;
   /** Status of the proxy's response to CONNECT, 0 if there was none. */
   readonly connectStatus: number;
-  readonly connected: boolean;
-  /** Bytes of the response's head and body that came. */
-  readonly headBytes: number;
+  /** Bytes of the response's body that came. */
   readonly bodyBytes: number;
-  readonly headOverflows: boolean;
+  /** The head was not complete. */
+  readonly isInHead: boolean;
   /** Longest body allowed. */
   readonly maxBodyBytes: number;
   /** `host:port`, and the proxy's where there is one. */
   readonly host: string;
   readonly proxy: string | undefined;
+  /** Through the proxy by CONNECT. */
+  readonly isTunnelled: boolean;
 }
 
 /** Words for the system's errors that connections meet. Source: errno(3). */
@@ -56,6 +57,9 @@ function describe(transfer: FailedTransfer): [HttpErrorKind, string] {
   }
   switch (code) {
     case CODE.UNSUPPORTED_PROTOCOL:
+      // Also for a response of another version of HTTP.
+      if (/HTTP/.test(words)) return ["protocol", `what ${host} sent${between} is not HTTP/1.1`];
+      return ["invalid-request", `the URL for ${host} cannot be used (${words})`];
     case CODE.URL_MALFORMAT:
       return ["invalid-request", `the URL for ${host} cannot be used (${words})`];
     case CODE.COULDNT_RESOLVE_PROXY:
@@ -75,7 +79,9 @@ function describe(transfer: FailedTransfer): [HttpErrorKind, string] {
       return ["body-cut-short", `the response of ${host} was cut short after ${bodyBytes} bytes`];
     case CODE.WRITE_ERROR:
     case CODE.TOO_LARGE:
-      if (transfer.headOverflows || code === CODE.TOO_LARGE) {
+    case CODE.OUT_OF_MEMORY:
+      // libcurl has a limit for heads, too, and calls what is beyond it out of memory.
+      if (transfer.isInHead) {
         return ["head-too-long", `the response of ${host} has a head that is too long`];
       }
       return tooLong(host, maxBodyBytes);
@@ -93,11 +99,14 @@ function describe(transfer: FailedTransfer): [HttpErrorKind, string] {
     case CODE.GOT_NOTHING:
     case CODE.SEND_ERROR:
     case CODE.RECV_ERROR: {
+      if (/chunk|hex/i.test(words)) {
+        return ["protocol", `the response of ${host} has chunks that are malformed`];
+      }
       if (bodyBytes > 0) {
         const cut = `the response of ${host} was cut short after ${bodyBytes} bytes`;
         return ["body-cut-short", cut];
       }
-      if (proxy !== undefined && !transfer.connected) {
+      if (transfer.isTunnelled && connectStatus !== 200) {
         return ["proxy", `the connection to ${host} through the proxy ${proxy} failed (${words})`];
       }
       const cause = SYSTEM_ERRORS[transfer.osError];
@@ -107,6 +116,33 @@ function describe(transfer: FailedTransfer): [HttpErrorKind, string] {
     default:
       return ["lost", `the request to ${host}${between} failed (${words})`];
   }
+}
+
+export function bodyTooLong(host: string, maxBodyBytes: number): HttpError {
+  const [kind, message] = tooLong(host, maxBodyBytes);
+  return new HttpError({ kind, message, host });
+}
+
+/** @param isConnected the connection was made. @param seconds without a byte. */
+export function stallError(
+  host: string,
+  proxy: string | undefined,
+  isConnected: boolean,
+  seconds: number,
+): HttpError {
+  const details = { host, ...(proxy !== undefined && { proxy }) };
+  if (isConnected) {
+    const between = proxy === undefined ? "" : ` through the proxy ${proxy}`;
+    const message = `nothing moved on the connection to ${host}${between} for ${seconds} s`;
+    return new HttpError({ kind: "stalled", message, ...details });
+  }
+  const to = proxy === undefined ? host : `the proxy ${proxy}`;
+  const message = `cannot connect to ${to}: no response within ${seconds} s`;
+  return new HttpError({
+    kind: proxy === undefined ? "unreachable" : "proxy",
+    message,
+    ...details,
+  });
 }
 
 function tooLong(host: string, maxBodyBytes: number): [HttpErrorKind, string] {

@@ -6,20 +6,16 @@
  * into its target nor reads its body. Host names are looked up by Node (resolver.ts) and handed over, because
  * libcurl waits for its own look-up threads when a transfer is taken out.
  */
-import { isIP } from "node:net";
+import { sharedAbort } from "../../common/shared-abort.js";
 import { checkRequest, type Target } from "../check-request.js";
 import { abortError, HttpError } from "../http-error.js";
 import { type ProxyRoute, proxyFor } from "../proxies.js";
-import { resolveHost } from "../resolver.js";
+import { forgetHost } from "../resolver.js";
 import type { HttpRequest, HttpResponse, HttpTransport, TransportSettings } from "../transport.js";
-import {
-  AUTH_BASIC,
-  HTTP_1_1,
-  MULTI_OPTION,
-  OPTION,
-  PROTOCOL_HTTP_AND_HTTPS,
-  TLS_1_2,
-} from "./constants.js";
+import { ConnectionWatch } from "./connection-watch.js";
+import { CODE, MULTI_OPTION } from "./constants.js";
+import { bodyTooLong, stallError } from "./curl-error.js";
+import type { FixedOptions } from "./easy-options.js";
 import {
   CA_CACHE_VERSION,
   type CLibrary,
@@ -28,20 +24,11 @@ import {
   type Pointer,
 } from "./library.js";
 import { type Loop, MultiLoop } from "./multi-loop.js";
+import { type Route, routeTo } from "./route.js";
 import { Transfer } from "./transfer.js";
 import { trustFile } from "./trust-file.js";
 import { makeWakeHandle, type WakeHandle } from "./wake.js";
 
-/** libcurl's buffers, bytes: 64 KiB is as good as 512. */
-const BUFFER_BYTES = 64 * 1024;
-/**
- * Bytes that the kernel takes of a body before it has sent them. Small, so that what libcurl counts as sent
- * is sent: a peer that does not read is seen.
- */
-const MAX_UNSENT_BYTES = 128 * 1024;
-/** Source: tcp(7), netinet/tcp.h. */
-const IPPROTO_TCP = 6;
-const TCP_NOTSENT_LOWAT = 25;
 /** How often progress is looked at, ms; sooner for short stall limits. */
 const MAX_CHECK_MS = 250;
 /** Longer between two checks than this, the process stood still (a suspended machine, a stopped process), ms. */
@@ -57,7 +44,6 @@ const FIRST_REQUESTS_WITHOUT_CA_CACHE = 2;
 
 interface Job {
   readonly request: HttpRequest;
-  readonly target: Target;
   readonly route: Route;
   resolve(response: HttpResponse): void;
   reject(error: unknown): void;
@@ -65,14 +51,6 @@ interface Job {
   transfer: Transfer | undefined;
   progress: number;
   movedAt: number;
-}
-
-/** How its connection is made. */
-interface Route {
-  readonly proxy: ProxyRoute | undefined;
-  /** `host:port:address,address` for libcurl's cache of names; undefined for an address. */
-  readonly addresses: string | undefined;
-  readonly key: string;
 }
 
 export class CurlTransport implements HttpTransport {
@@ -84,15 +62,15 @@ export class CurlTransport implements HttpTransport {
   readonly #settings: TransportSettings;
   readonly #multi: Pointer;
   readonly #loop: MultiLoop;
-  readonly #onSocket: Pointer;
-  readonly #caFile: string | undefined;
+  readonly #options: FixedOptions;
+  readonly #watch: ConnectionWatch;
   readonly #idle: Transfer[] = [];
   /** By the easy handle's address. */
   readonly #active = new Map<Pointer, Job>();
   readonly #waiting = new Set<Job>();
-  /** The route that a handle is set to, and the list that it holds. */
-  readonly #routes = new Map<Transfer, { key: string; list: Pointer | null }>();
+  readonly #closing = sharedAbort();
   #lookUps = 0;
+  #handles = 0;
   #allowed: number;
   #checkedAt = performance.now();
   /** A quarter of the shortest stall limit so far, at most MAX_CHECK_MS. */
@@ -104,18 +82,24 @@ export class CurlTransport implements HttpTransport {
     this.#curl = curl;
     this.#c = loadCLibrary();
     this.#settings = settings;
-    this.#caFile = trustFile(settings.trust, this.#c);
     this.description = describeCurl(curl.version);
     const first =
       curl.versionNumber < CA_CACHE_VERSION ? FIRST_REQUESTS_WITHOUT_CA_CACHE : FIRST_REQUESTS;
     this.#allowed = Math.min(first, settings.maxConnections);
-    this.#onSocket = curl.onSocket((descriptor) => {
-      this.#c.setSocketNumber(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES);
-      this.#c.closeOnExec(descriptor);
-    });
+    this.#watch = new ConnectionWatch(this.#c);
+    this.#options = {
+      onSocket: curl.onSocket((descriptor) => this.#watch.opened(descriptor)),
+      onClose: curl.onClose((descriptor) => {
+        this.#watch.closed(descriptor);
+        this.#c.close(descriptor);
+      }),
+      caFile: trustFile(settings.trust, this.#c),
+    };
     this.#multi = curl.multiInit();
     curl.setMultiLong(this.#multi, MULTI_OPTION.PIPELINING, 0);
-    curl.setMultiLong(this.#multi, MULTI_OPTION.MAXCONNECTS, settings.maxConnections);
+    const { maxConnections } = settings;
+    curl.setMultiLong(this.#multi, MULTI_OPTION.MAXCONNECTS, maxConnections);
+    curl.setMultiLong(this.#multi, MULTI_OPTION.MAX_TOTAL_CONNECTIONS, maxConnections);
     this.wakeHandle = ownsThread ? makeWakeHandle(this.#multi) : undefined;
     const own = this;
     const loop: Loop = {
@@ -135,12 +119,13 @@ export class CurlTransport implements HttpTransport {
     const target = checkRequest(request);
     const proxy = proxyFor(request.url, this.#settings.proxies);
     if (signal?.aborted) throw abortError("aborted", target.label);
-    const route = await untilAborted(this.#routeTo(target, proxy), signal, target.label);
     if (this.#isClosed) throw abortError("closed", target.label);
+    const route = await this.#routeTo(target, proxy, request.stallMs, signal);
+    if (this.#isClosed) throw abortError("closed", target.label);
+    if (signal?.aborted) throw abortError("aborted", target.label);
     return await new Promise((resolve, reject) => {
       const job: Job = {
         request,
-        target,
         route,
         resolve: (response) => {
           signal?.removeEventListener("abort", abort);
@@ -164,34 +149,37 @@ export class CurlTransport implements HttpTransport {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#closing.abort();
     for (const job of [...this.#waiting, ...this.#active.values()]) {
-      this.#giveUp(job, abortError("closed", job.target.label));
+      this.#giveUp(job, abortError("closed", job.route.host));
     }
-    for (const transfer of this.#idle.splice(0)) {
-      transfer.close();
-      const list = this.#routes.get(transfer)?.list ?? null;
-      if (list !== null) this.#curl.freeTexts(list);
-    }
+    for (const transfer of this.#idle.splice(0)) transfer.close();
     this.#curl.multiCleanup(this.#multi);
-    this.#curl.releaseCallback(this.#onSocket);
+    this.#curl.releaseCallback(this.#options.onSocket);
+    this.#curl.releaseCallback(this.#options.onClose);
   }
 
-  async #routeTo(target: Target, proxy: ProxyRoute | undefined): Promise<Route> {
-    const { hostname, port } =
-      proxy === undefined ? target : { hostname: proxy.host, port: proxy.port };
-    if (isIP(hostname) !== 0) return { proxy, addresses: undefined, key: proxy?.label ?? "" };
+  async #routeTo(
+    target: Target,
+    proxy: ProxyRoute | undefined,
+    limitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Route> {
     this.#lookUps += 1;
     try {
-      const found = await resolveHost(hostname);
-      const list = found.map((address) => (isIP(address) === 6 ? `[${address}]` : address)).join();
-      const addresses = `${hostname}:${port}:${list}`;
-      return { proxy, addresses, key: `${proxy?.label ?? ""} ${addresses}` };
+      const closing = this.#closing.signal;
+      const stop = () => (signal === undefined ? closing : AbortSignal.any([signal, closing]));
+      return await routeTo(target, proxy, limitMs, stop);
+    } catch (error) {
+      if (this.#isClosed) throw abortError("closed", target.label);
+      throw error;
     } finally {
       this.#lookUps -= 1;
     }
   }
 
   #startWaiting(): void {
+    if (this.#waiting.size === 0 || this.#active.size >= this.#allowed) return;
     for (const job of this.#waiting) {
       if (this.#active.size >= this.#allowed) return;
       this.#waiting.delete(job);
@@ -201,9 +189,10 @@ export class CurlTransport implements HttpTransport {
 
   #start(job: Job): void {
     const transfer = this.#idle.pop() ?? this.#makeTransfer();
+    this.#watch.check(transfer);
     try {
       transfer.begin(job.request);
-      this.#setRoute(transfer, job.route);
+      transfer.route.set(job.route);
     } catch (error) {
       this.#rest(transfer);
       job.reject(error);
@@ -219,47 +208,8 @@ export class CurlTransport implements HttpTransport {
   }
 
   #makeTransfer(): Transfer {
-    const curl = this.#curl;
-    const transfer = new Transfer(curl, this.#c);
-    const { easy } = transfer;
-    curl.setLong(easy, OPTION.NOSIGNAL, 1);
-    curl.setLong(easy, OPTION.HTTP_VERSION, HTTP_1_1);
-    curl.setLong(easy, OPTION.HTTP09_ALLOWED, 0);
-    curl.setLong(easy, OPTION.PROTOCOLS, PROTOCOL_HTTP_AND_HTTPS);
-    curl.setLong(easy, OPTION.SSLVERSION, TLS_1_2);
-    curl.setLong(easy, OPTION.PROXY_SSLVERSION, TLS_1_2);
-    curl.setLong(easy, OPTION.BUFFERSIZE, BUFFER_BYTES);
-    curl.setLong(easy, OPTION.UPLOAD_BUFFERSIZE, BUFFER_BYTES);
-    curl.setLong(easy, OPTION.TCP_KEEPALIVE, 1);
-    curl.setLong(easy, OPTION.PATH_AS_IS, 1);
-    curl.setLong(easy, OPTION.SUPPRESS_CONNECT_HEADERS, 1);
-    curl.setLong(easy, OPTION.PROXYAUTH, AUTH_BASIC);
-    curl.setPointer(easy, OPTION.SOCKOPTFUNCTION, this.#onSocket);
-    // An empty proxy keeps libcurl from reading the environment.
-    curl.setText(easy, OPTION.PROXY, "");
-    curl.setText(easy, OPTION.NOPROXY, "");
-    if (this.#caFile !== undefined) {
-      curl.setText(easy, OPTION.CAINFO, this.#caFile);
-      curl.setText(easy, OPTION.PROXY_CAINFO, this.#caFile);
-      // With a folder beside the file, libcurl reads the whole bundle again for each connection.
-      curl.setText(easy, OPTION.CAPATH, null);
-      curl.setText(easy, OPTION.PROXY_CAPATH, null);
-    }
-    return transfer;
-  }
-
-  #setRoute(transfer: Transfer, { proxy, addresses, key }: Route): void {
-    const set = this.#routes.get(transfer);
-    if (set?.key === key) return;
-    const curl = this.#curl;
-    const { easy } = transfer;
-    curl.setText(easy, OPTION.PROXY, proxy === undefined ? "" : urlOf(proxy));
-    curl.setText(easy, OPTION.PROXYUSERNAME, proxy?.user ?? null);
-    curl.setText(easy, OPTION.PROXYPASSWORD, proxy?.password ?? null);
-    const list = addresses === undefined ? null : curl.appendText(null, addresses);
-    curl.setPointer(easy, OPTION.RESOLVE, list);
-    if (set !== undefined && set.list !== null) curl.freeTexts(set.list);
-    this.#routes.set(transfer, { key, list });
+    this.#handles += 1;
+    return new Transfer(this.#curl, this.#c, this.#options, this.#handles);
   }
 
   #harvest(): number {
@@ -270,21 +220,32 @@ export class CurlTransport implements HttpTransport {
       const job = this.#active.get(finished.easy);
       if (job === undefined) continue;
       count += 1;
-      const transfer = this.#detach(job);
-      try {
-        const response = transfer.result(finished.code, {
-          host: job.target.label,
-          proxy: job.route.proxy?.label,
-        });
-        if (this.#allowed < this.#settings.maxConnections) this.#allowed += 1;
-        job.resolve(response);
-      } catch (error) {
-        job.reject(error);
-      }
-      this.#rest(transfer);
+      this.#finish(job, finished.code);
     }
     if (count > 0) this.#startWaiting();
     return count;
+  }
+
+  #finish(job: Job, code: number): void {
+    const { host, proxy, name, isTunnelled } = job.route;
+    const isOwn = job.transfer?.route.isOwn(job.route) === true;
+    // Known only as long as the transfer is libcurl's.
+    const { socket } = job.transfer as Transfer;
+    const transfer = this.#detach(job);
+    try {
+      const response = transfer.result(code, { host, proxy: proxy?.label, isTunnelled });
+      if (this.#allowed < this.#settings.maxConnections) this.#allowed += 1;
+      if (socket >= 0 && isOwn) this.#watch.rests(transfer, socket);
+      job.resolve(response);
+    } catch (error) {
+      // libcurl may keep the connection of a response that is none for us.
+      if (socket >= 0 && isOwn) this.#watch.discard(socket);
+      if (error instanceof HttpError && error.kind === "unreachable" && name !== undefined) {
+        forgetHost(name);
+      }
+      job.reject(error);
+    }
+    this.#rest(transfer);
   }
 
   /** After it, libcurl touches nothing of the job's. */
@@ -318,14 +279,23 @@ export class CurlTransport implements HttpTransport {
     for (const job of this.#active.values()) {
       const transfer = job.transfer as Transfer;
       const { progress } = transfer;
-      if (progress !== job.progress) {
+      if (transfer.isTooLong) {
+        this.#giveUp(job, bodyTooLong(job.route.host, job.request.target?.length ?? 0));
+      } else if (progress !== job.progress) {
         job.progress = progress;
         job.movedAt = now;
         job.request.progress?.(transfer.bodyBytes);
+      } else if (transfer.isUpgraded) {
+        this.#giveUp(job, upgradeError(job.route.host));
+      } else if (transfer.isAnsweredEarly) {
+        this.#finish(job, CODE.OK);
+        this.#startWaiting();
       } else if (gap > STANDSTILL_MS) {
         job.movedAt = Math.min(now, job.movedAt + gap);
       } else if (now - job.movedAt >= job.request.stallMs) {
-        this.#giveUp(job, stalled(job, transfer.isConnected));
+        const { host, proxy } = job.route;
+        const seconds = Math.round(job.request.stallMs / 100) / 10;
+        this.#giveUp(job, stallError(host, proxy?.label, transfer.isConnected, seconds));
       }
     }
   }
@@ -336,43 +306,7 @@ export function describeCurl(version: string): string {
   return version.split(" ").slice(0, 2).join(", ").replace("libcurl/", "libcurl ");
 }
 
-/** Leaves a look-up, which takes no signal, when the request is aborted. */
-async function untilAborted<T>(
-  work: Promise<T>,
-  signal: AbortSignal | undefined,
-  host: string,
-): Promise<T> {
-  if (signal === undefined) return await work;
-  let abort = () => {};
-  const stopped = new Promise<never>((_resolve, reject) => {
-    abort = () => reject(abortError("aborted", host));
-    signal.addEventListener("abort", abort, { once: true });
-  });
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
-}
-
-function urlOf({ isSecure, host, port }: ProxyRoute): string {
-  return `${isSecure ? "https" : "http"}://${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
-}
-
-function stalled({ request, target, route }: Job, isConnected: boolean): HttpError {
-  const seconds = Math.round(request.stallMs / 100) / 10;
-  const host = target.label;
-  const proxy = route.proxy?.label;
-  const details = { host, ...(proxy !== undefined && { proxy }) };
-  if (isConnected) {
-    const message = `nothing moved on the connection to ${host} for ${seconds} s`;
-    return new HttpError({ kind: "stalled", message, ...details });
-  }
-  const to = proxy === undefined ? host : `the proxy ${proxy}`;
-  const message = `cannot connect to ${to}: no response within ${seconds} s`;
-  return new HttpError({
-    kind: proxy === undefined ? "unreachable" : "proxy",
-    message,
-    ...details,
-  });
+function upgradeError(host: string): HttpError {
+  const message = `the server ${host} changed to another protocol, which was not asked for`;
+  return new HttpError({ kind: "protocol", message, host });
 }

@@ -34,6 +34,8 @@ export interface CurlLibrary {
   /** @param value takes one 64-bit number, low half first. */
   getNumber(easy: Pointer, info: number, value: Uint32Array): number;
   appendText(list: Pointer | null, text: string): Pointer | null;
+  /** @param bytes end with NUL. */
+  appendBytes(list: Pointer | null, bytes: Uint8Array): Pointer | null;
   freeTexts(list: Pointer): void;
   explain(code: number): string;
   multiInit(): Pointer;
@@ -47,6 +49,8 @@ export interface CurlLibrary {
   nextFinished(multi: Pointer): FinishedTransfer | undefined;
   /** A callback for CURLOPT_SOCKOPTFUNCTION; called once a connection, inside `perform`. */
   onSocket(prepare: (descriptor: number) => void): Pointer;
+  /** A callback for CURLOPT_CLOSESOCKETFUNCTION, which must close the descriptor. */
+  onClose(close: (descriptor: number) => void): Pointer;
   releaseCallback(callback: Pointer): void;
 }
 
@@ -110,6 +114,7 @@ function bind(): CurlLibrary | string {
   const infoRead = curl.func("void *curl_multi_info_read(void *multi, void *left)");
   const message = koffi.struct({ kind: "int", easy: "void *", code: "int" });
   const left = new Int32Array(1);
+  const closeCallback = koffi.pointer(koffi.proto("int (void *client, int fd)"));
   const socketCallback = koffi.pointer(koffi.proto("int (void *client, int fd, int purpose)"));
   return {
     version: curl.func("const char *curl_version()")() as string,
@@ -123,6 +128,7 @@ function bind(): CurlLibrary | string {
     setText: curl.func("int curl_easy_setopt(void *easy, int option, const char *value)"),
     getNumber: curl.func("int curl_easy_getinfo(void *easy, int info, void *value)"),
     appendText: curl.func("void *curl_slist_append(void *list, const char *text)"),
+    appendBytes: curl.func("void *curl_slist_append(void *list, void *text)"),
     freeTexts: curl.func("void curl_slist_free_all(void *list)"),
     explain: curl.func("const char *curl_easy_strerror(int code)"),
     multiInit: curl.func("void *curl_multi_init()"),
@@ -151,6 +157,13 @@ function bind(): CurlLibrary | string {
       };
       return koffi.register(call, socketCallback) as unknown as Pointer;
     },
+    onClose(close) {
+      const call = (_client: unknown, descriptor: number): number => {
+        close(descriptor);
+        return 0;
+      };
+      return koffi.register(call, closeCallback) as unknown as Pointer;
+    },
     releaseCallback: (callback) => koffi.unregister(callback as never),
   };
 }
@@ -167,6 +180,11 @@ export interface CLibrary {
   setSocketNumber(descriptor: number, level: number, option: number, value: number): void;
   closeOnExec(descriptor: number): void;
   memoryFile(name: string): number;
+  /** A socket has something to read, or is at its end. Waits for nothing. */
+  isReadable(descriptor: number): boolean;
+  /** Reads what a socket holds to nowhere, and ends it in both directions. */
+  shutDown(descriptor: number): void;
+  close(descriptor: number): void;
 }
 
 const UNBUFFERED = 2;
@@ -176,6 +194,9 @@ const MAP_FAILED = 0xffffffffffffffffn;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
 const MFD_CLOEXEC = 1;
+const POLLIN = 1;
+const MSG_DONTWAIT = 0x40;
+const SHUT_RDWR = 2;
 
 let cLibrary: CLibrary | undefined;
 
@@ -193,7 +214,13 @@ function bindCLibrary(): CLibrary {
   const setsockopt = libc.func("int setsockopt(int, int, int, void *, uint)");
   const fcntl = libc.func("int fcntl(int fd, int command, int argument)");
   const memfd = libc.func("int memfd_create(const char *name, uint flags)");
+  const poll = libc.func("int poll(void *descriptors, ulong count, int ms)");
+  const recv = libc.func("long recv(int fd, void *buffer, size_t size, int flags)");
+  const shutdown = libc.func("int shutdown(int fd, int how)");
+  /** struct pollfd: the descriptor; what is asked for and what there is, 16 bits each. */
+  const pollEntry = new Int32Array(2);
   const number = new Int32Array(1);
+  const nowhere = new Uint8Array(64 * 1024);
   return {
     openMemory(memory, size) {
       // Opened with "w", glibc ends a full buffer with NUL instead of its last byte.
@@ -216,5 +243,16 @@ function bindCLibrary(): CLibrary {
     },
     closeOnExec: (descriptor) => void fcntl(descriptor, F_SETFD, FD_CLOEXEC),
     memoryFile: (name) => memfd(name, MFD_CLOEXEC) as number,
+    isReadable(descriptor) {
+      pollEntry[0] = descriptor;
+      pollEntry[1] = POLLIN;
+      return poll(pollEntry, 1, 0) > 0;
+    },
+    shutDown(descriptor) {
+      shutdown(descriptor, SHUT_RDWR);
+      // What came before stays readable: it ends with what the socket's buffer holds.
+      while (recv(descriptor, nowhere, nowhere.length, MSG_DONTWAIT) > 0);
+    },
+    close: libc.func("int close(int fd)"),
   };
 }

@@ -8,7 +8,7 @@
  * which costs only what is written.
  */
 import { HttpError } from "../http-error.js";
-import { readFinalHeaders } from "../response-head.js";
+import { readFinalHeaders, wrongLength } from "../response-head.js";
 import {
   type HttpRequest,
   type HttpResponse,
@@ -16,7 +16,8 @@ import {
   MAX_HEAD_BYTES,
 } from "../transport.js";
 import { CODE, INFO, OPTION } from "./constants.js";
-import { curlError } from "./curl-error.js";
+import { bodyTooLong, curlError } from "./curl-error.js";
+import { type FixedOptions, SetRoute, setFixedOptions } from "./easy-options.js";
 import type { CLibrary, CurlLibrary, Pointer } from "./library.js";
 
 /** Size of libcurl's error buffer. Source: CURL_ERROR_SIZE. */
@@ -31,10 +32,13 @@ const OWN_HEADERS = new Set(["content-length", "transfer-encoding", "expect", "c
 export interface Destination {
   readonly host: string;
   readonly proxy: string | undefined;
+  /** Through the proxy by CONNECT. */
+  readonly isTunnelled: boolean;
 }
 
 export class Transfer {
   readonly easy: Pointer;
+  readonly route: SetRoute;
   readonly #curl: CurlLibrary;
   readonly #c: CLibrary;
   /** One 64-bit number, low half first. */
@@ -49,16 +53,24 @@ export class Transfer {
   #mappedBytes = 0;
   #request: HttpRequest | undefined;
 
-  constructor(curl: CurlLibrary, c: CLibrary) {
+  /** @param number of the handle, which no other of the transport has. */
+  constructor(curl: CurlLibrary, c: CLibrary, options: FixedOptions, number: number) {
     this.#curl = curl;
     this.#c = c;
     this.easy = curl.easyInit();
+    this.route = new SetRoute(curl, this.easy, number);
+    setFixedOptions(curl, this.easy, options);
     curl.setPointer(this.easy, OPTION.ERRORBUFFER, this.#words);
   }
 
-  /** Longest body that the response may have, bytes. */
-  #limit(request: HttpRequest): number {
-    return request.target?.length ?? request.maxBodyBytes;
+  /** Longest body that the response may have, bytes: an error's, too, where it is written into the target. */
+  #limit({ target, maxBodyBytes }: HttpRequest): number {
+    return target === undefined ? maxBodyBytes : Math.max(target.length, MAX_ERROR_BODY_BYTES);
+  }
+
+  /** A target that is shorter than an error's body is filled only at the end. */
+  #writesInto({ target }: HttpRequest): Uint8Array | undefined {
+    return target !== undefined && target.length >= MAX_ERROR_BODY_BYTES ? target : undefined;
   }
 
   /** Makes the handle ready to be added. @throws HttpError "invalid-request"; then `end` must be called. */
@@ -69,11 +81,12 @@ export class Transfer {
     this.#request = request;
     this.#words[0] = 0;
     this.#headStream = this.#c.openMemory(this.#head, MAX_HEAD_BYTES);
-    if (request.target === undefined) {
+    const target = this.#writesInto(request);
+    if (target === undefined) {
       this.#mappedBytes = Math.max(limit, 1);
       this.#mapped = this.#c.map(this.#mappedBytes);
     }
-    const memory = request.target ?? this.#mapped;
+    const memory = target ?? this.#mapped;
     this.#bodyStream = memory === null ? null : this.#c.openMemory(memory, Math.max(limit, 1));
     if (this.#headStream === null || this.#bodyStream === null) {
       throw new HttpError({ kind: "lost", message: "there is no memory for a response" });
@@ -118,7 +131,9 @@ export class Transfer {
   }
 
   #addHeader(line: string): void {
-    const list = this.#curl.appendText(this.#headers, line);
+    const list = /^[\x20-\x7e\t]*$/.test(line)
+      ? this.#curl.appendText(this.#headers, line)
+      : this.#curl.appendBytes(this.#headers, Buffer.from(`${line}\0`, "latin1"));
     if (list === null)
       throw new HttpError({ kind: "lost", message: "there is no memory for a request" });
     this.#headers = list;
@@ -133,20 +148,71 @@ export class Transfer {
     const bodyBytes = this.#position(this.#bodyStream);
     const headBytes = this.#position(this.#headStream);
     if (code !== CODE.OK) throw this.#failure(code, headBytes, bodyBytes, destination);
+    const { host } = destination;
     const status = this.#info(INFO.RESPONSE_CODE);
-    const headers = readFinalHeaders(this.#head.toString("latin1", 0, headBytes));
+    const headers = readFinalHeaders(this.#headText(headBytes));
+    if (headers === undefined) {
+      const message = `the connection to ${host} ended inside the response's head`;
+      throw new HttpError({ kind: "lost", message, host });
+    }
+    const wrong = wrongLength(headers);
+    if (wrong !== undefined) {
+      const message = `the response of ${host} ${wrong}`;
+      throw new HttpError({ kind: "protocol", message, host });
+    }
+    if (status === 407 && destination.proxy !== undefined) {
+      const message = `the proxy ${destination.proxy} wants a user and password (status 407)`;
+      throw new HttpError({ kind: "proxy", message, host, proxy: destination.proxy });
+    }
+    return { status, headers, body: this.#bodyOf(request, status, bodyBytes, host) };
+  }
+
+  #bodyOf(request: HttpRequest, status: number, bodyBytes: number, host: string): Uint8Array {
     const { target } = request;
-    if (target === undefined) return { status, headers, body: this.#copyOfMapped(bodyBytes) };
+    if (target === undefined) return this.#copyOfMapped(bodyBytes);
     if (status >= 300) {
+      if (bodyBytes > MAX_ERROR_BODY_BYTES) throw bodyTooLong(host, MAX_ERROR_BODY_BYTES);
       // The error's words lie where the block would.
-      const body = Uint8Array.from(target.subarray(0, Math.min(bodyBytes, MAX_ERROR_BODY_BYTES)));
-      return { status, headers, body };
+      const into = this.#writesInto(request);
+      return into?.slice(0, bodyBytes) ?? this.#copyOfMapped(bodyBytes);
     }
-    if (bodyBytes !== target.length) {
-      const message = `the response of ${destination.host} has ${bodyBytes} bytes instead of ${target.length}`;
-      throw new HttpError({ kind: "body-too-short", message, host: destination.host });
+    if (bodyBytes > target.length) throw bodyTooLong(host, target.length);
+    if (bodyBytes < target.length) {
+      const message = `the response of ${host} has ${bodyBytes} bytes instead of ${target.length}`;
+      throw new HttpError({ kind: "body-too-short", message, host });
     }
-    return { status, headers, body: NO_BYTES };
+    if (this.#mapped !== null) this.#c.copy(target, this.#mapped, bodyBytes);
+    return NO_BYTES;
+  }
+
+  /**
+   * Whether the response is whole although libcurl goes on sending the request's body, to a server that has
+   * responded and reads no more; or is one that libcurl waits behind for ever.
+   */
+  get isAnsweredEarly(): boolean {
+    const status = this.#info(INFO.RESPONSE_CODE);
+    if (status < 200) return false;
+    const headers = readFinalHeaders(this.#headText(this.#position(this.#headStream)));
+    return headers?.["content-length"] === String(this.#position(this.#bodyStream));
+  }
+
+  /** A success whose body is longer than a target that it is not written into. */
+  get isTooLong(): boolean {
+    const target = this.#request?.target;
+    if (target === undefined || this.#mapped === null) return false;
+    const status = this.#info(INFO.RESPONSE_CODE);
+    if (status < 200 || status >= 300) return false;
+    const length = Math.max(this.#info(INFO.CONTENT_LENGTH), this.#position(this.#bodyStream));
+    return length > target.length;
+  }
+
+  /** The server has changed to another protocol (status 101), which was not asked for. */
+  get isUpgraded(): boolean {
+    return this.#info(INFO.RESPONSE_CODE) === 101;
+  }
+
+  #headText(length: number): string {
+    return this.#head.toString("latin1", 0, length);
   }
 
   #failure(code: number, headBytes: number, bodyBytes: number, to: Destination): HttpError {
@@ -157,13 +223,12 @@ export class Transfer {
       words: words === "" ? this.#curl.explain(code) : words,
       osError: this.#info(INFO.OS_ERRNO),
       connectStatus: this.#info(INFO.HTTP_CONNECTCODE),
-      connected: this.isConnected,
-      headBytes,
       bodyBytes,
-      headOverflows: bodyBytes === 0 && headBytes >= MAX_HEAD_BYTES - 1,
+      isInHead: bodyBytes === 0 && readFinalHeaders(this.#headText(headBytes)) === undefined,
       maxBodyBytes: this.#limit(this.#request as HttpRequest),
       host: to.host,
       proxy: to.proxy,
+      isTunnelled: to.isTunnelled,
     });
   }
 
@@ -196,23 +261,24 @@ export class Transfer {
     return this.#info(INFO.SIZE_DOWNLOAD) + this.#info(INFO.SIZE_UPLOAD);
   }
 
-  /** A number that grows whenever a byte of this request has moved or its connection got further. */
+  /** A number that grows whenever a byte of this request has moved or its connection was made. */
   get progress(): number {
-    return (
-      this.bodyBytes +
-      this.#info(INFO.HEADER_SIZE) +
-      (this.#info(INFO.CONNECT_TIME) > 0 ? 1 : 0) +
-      (this.#info(INFO.APPCONNECT_TIME) > 0 ? 1 : 0)
-    );
+    return this.bodyBytes + this.#info(INFO.HEADER_SIZE) + (this.isConnected ? 1 : 0);
   }
 
-  /** The connection is made, to the proxy where there is one. Of a kept one libcurl has no time of connecting. */
+  /** The connection is made, to the proxy where there is one. Of a kept one libcurl may not tell the port. */
   get isConnected(): boolean {
-    return this.#info(INFO.CONNECT_TIME) > 0 || this.#info(INFO.PRETRANSFER_TIME) > 0;
+    return this.#info(INFO.LOCAL_PORT) !== 0 || this.#info(INFO.PRETRANSFER_TIME) > 0;
+  }
+
+  /** Descriptor of the connection, once the transfer has ended and if it is kept; else -1. */
+  get socket(): number {
+    return this.#info(INFO.ACTIVE_SOCKET) | 0;
   }
 
   close(): void {
     this.#curl.easyCleanup(this.easy);
+    this.route.free();
   }
 
   #position(stream: Pointer | null): number {
@@ -222,6 +288,6 @@ export class Transfer {
   #info(info: number): number {
     this.#number.fill(0);
     this.#curl.getNumber(this.easy, info, this.#number);
-    return (this.#number[0] as number) + (this.#number[1] as number) * 2 ** 32;
+    return (this.#number[0] as number) + ((this.#number[1] as number) | 0) * 2 ** 32;
   }
 }

@@ -70,7 +70,7 @@ export class UndiciTransport implements HttpTransport {
     const unwatch = watchForStall(
       request.stallMs,
       () => `${state.stage} ${state.tcp === undefined ? 0 : bytesMoved(state.tcp)}`,
-      () => request.progress?.(),
+      () => request.progress?.(state.tcp === undefined ? 0 : bytesMoved(state.tcp)),
       () => stop.abort(stallError(route, state, request.stallMs)),
     );
     try {

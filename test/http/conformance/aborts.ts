@@ -99,7 +99,7 @@ export function aborts(subject: Subject): void {
           count += 1;
           const poison = count % 251;
           const controller = new AbortController();
-          const timer = setTimeout(() => controller.abort(), random() * 100);
+          const timer = setTimeout(() => controller.abort(), random() * 100 * (1 + (count % 4)));
           const sending = get(transport, server.url, { target: slot.target }, controller.signal);
           const { status } = await sending.catch((error: Error) => ({ status: error.message }));
           clearTimeout(timer);

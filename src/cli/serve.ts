@@ -18,7 +18,8 @@ interface ServeOptions {
   readonly synthetic: readonly string[];
   readonly accessKeyId?: string;
   readonly secretAccessKey?: string;
-  readonly completionDelay: number;
+  readonly sessionToken?: string;
+  readonly completionDelay?: number;
   readonly blockTokenLife: number;
   readonly pageTokenLife: number;
   readonly timeoutMinute: number;
@@ -75,7 +76,16 @@ export function registerServe(program: Command): void {
         "EBSMOUNT_SECRET_ACCESS_KEY",
       ),
     )
-    .option("--completion-delay <s>", "seconds that a completed snapshot stays pending", amount, 0)
+    .addOption(
+      new Option("--session-token <token>", "their session token, if they are temporary").env(
+        "EBSMOUNT_SESSION_TOKEN",
+      ),
+    )
+    .option(
+      "--completion-delay <s>",
+      "seconds that a completed snapshot stays pending; 0: completed at once; default: pending once",
+      amount,
+    )
     .option("--block-token-life <s>", "seconds that block tokens live", amount, 7 * 24 * 3600)
     .option("--page-token-life <s>", "seconds that page tokens live", amount, 3600)
     .option("--timeout-minute <s>", "seconds in a minute of a snapshot's Timeout", amount, 60)
@@ -101,7 +111,9 @@ async function serve(options: ServeOptions): Promise<void> {
       ...(credentials === undefined ? {} : { credentials }),
       faults,
       sync: options.sync,
-      completionDelayMs: options.completionDelay * 1000,
+      ...(options.completionDelay !== undefined && {
+        completionDelayMs: options.completionDelay * 1000,
+      }),
       blockTokenLifeMs: options.blockTokenLife * 1000,
       pageTokenLifeMs: options.pageTokenLife * 1000,
       minuteMs: options.timeoutMinute * 1000,
@@ -133,10 +145,11 @@ function wellAsked<T>(read: () => T): T {
 }
 
 function credentialsOf(options: ServeOptions): Credentials | undefined {
-  const { accessKeyId, secretAccessKey } = options;
-  if (accessKeyId === undefined && secretAccessKey === undefined) return undefined;
+  const { accessKeyId, secretAccessKey, sessionToken } = options;
+  const given = [accessKeyId, secretAccessKey, sessionToken].some((one) => one !== undefined);
+  if (!given) return undefined;
   if (accessKeyId !== undefined && secretAccessKey !== undefined) {
-    return { accessKeyId, secretAccessKey };
+    return { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) };
   }
   throw new UsageFailure(
     "Checking signatures needs both an access key id and its secret access key; one is missing.",

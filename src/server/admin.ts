@@ -77,7 +77,7 @@ function act(request: IncomingMessage, body: string, context: AdminContext): unk
       context.removeSnapshot(item ?? "");
       return {};
     default:
-      throw new ServiceError("UnknownOperationException", "Nothing is here.", undefined, 404);
+      throw new ServiceError("UnknownOperationException", "Nothing is here.");
   }
 }
 

@@ -54,9 +54,11 @@ const COMPLETION_PATH = /^\/snapshots\/completion\/([^/]+)$/;
 
 /**
  * Which operation a request is for; undefined for none.
- * @throws ServiceError for an id or index that is malformed.
+ * @param sent the path as it came; what is percent-encoded in it means the same plain (RFC 3986, 2.3).
+ * @throws ServiceError for an id, an index or an encoding that is malformed.
  */
-export function route(method: string, path: string): Route | undefined {
+export function route(method: string, sent: string): Route | undefined {
+  const path = decodePath(sent);
   const block = BLOCK_PATH.exec(path);
   if (block !== null) {
     const operation =
@@ -81,6 +83,17 @@ export function route(method: string, path: string): Route | undefined {
   return path === "/snapshots"
     ? { operation: "StartSnapshot", snapshotId: "", blockIndex: -1 }
     : undefined;
+}
+
+/** Segment by segment: an encoded slash is part of its segment, which then is no id or index. */
+function decodePath(path: string): string {
+  if (!path.includes("%")) return path;
+  try {
+    const segments = path.split("/").map(decodeURIComponent);
+    return segments.map((segment) => segment.replaceAll("/", "%2F")).join("/");
+  } catch {
+    throw invalid("INVALID_PARAMETER_VALUE", "The path has a percent sign that encodes nothing.");
+  }
 }
 
 /** A well-formed snapshot id. @throws ServiceError INVALID_SNAPSHOT_ID */

@@ -46,7 +46,10 @@ export interface EndpointOptions {
   readonly faults?: readonly FaultRule[];
   /** Acknowledge only what is on the disk: safe from power loss, not only from kill -9. */
   readonly sync?: boolean;
-  /** How long a completed snapshot stays pending, ms; 0 unless given. */
+  /**
+   * How long a completed snapshot stays pending, ms; with 0 CompleteSnapshot says `completed`. Unless
+   * given it says `pending`, as the service does, and the snapshot is completed right after.
+   */
   readonly completionDelayMs?: number;
   /** How long block tokens live, ms; 7 days unless given. */
   readonly blockTokenLifeMs?: number;
@@ -80,7 +83,7 @@ export async function startEndpoint(options: EndpointOptions): Promise<Endpoint>
     folder: options.store,
     sync: options.sync ?? false,
     minuteMs: options.minuteMs ?? 60_000,
-    completionDelayMs: options.completionDelayMs ?? 0,
+    completionDelayMs: options.completionDelayMs,
     maxPending: options.maxPending ?? 100,
     log,
   });

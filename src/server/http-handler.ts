@@ -45,12 +45,7 @@ export function createHandler(context: HandlerContext): RequestHandler {
     try {
       target = route(request.method ?? "GET", mark < 0 ? url : url.slice(0, mark));
       if (target === undefined) {
-        throw new ServiceError(
-          "UnknownOperationException",
-          "No operation is here.",
-          undefined,
-          404,
-        );
+        throw new ServiceError("UnknownOperationException", "No operation is here.");
       }
     } catch (error) {
       request.resume();
@@ -121,7 +116,7 @@ function errorAnswer(error: unknown, context: HandlerContext): Answer {
   return {
     status: known.status,
     headers: { "Content-Type": "application/json", "x-amzn-ErrorType": known.name },
-    body: JSON.stringify({ __type: known.name, Message: known.message, Reason: known.reason }),
+    body: known.body,
   };
 }
 

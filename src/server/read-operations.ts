@@ -1,7 +1,7 @@
 /**
- * ListSnapshotBlocks, ListChangedBlocks and GetSnapshotBlock. They answer only for completed
- * snapshots. A page's JSON is joined from strings: ten thousand entries as objects would cost more
- * than finding them.
+ * ListSnapshotBlocks, ListChangedBlocks and GetSnapshotBlock, for completed snapshots only. What a
+ * request says is checked before anything is looked up, as the service does. A page's JSON is joined
+ * from strings: ten thousand entries as objects would cost more than finding them.
  */
 import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../common/sizes.js";
 import type { BlockBuffers } from "./block-buffers.js";
@@ -37,30 +37,40 @@ function completed(context: ReadContext, snapshotId: string): SnapshotRecord {
   );
 }
 
-/** Tokens come percent-encoded; one whose plus signs were not is told from a space all the same. */
+/** Tokens come percent-encoded; a plus sign that was not, and so reads as a space, is meant as one. */
 function tokenOf(call: Call, name: string): string | undefined {
-  const text = call.query.get(name);
-  return text === null || text === "" ? undefined : text.replaceAll(" ", "+");
+  return call.query.get(name)?.replaceAll(" ", "+");
 }
 
-interface Start {
-  readonly from: number;
+/** What a list request says of its page. */
+interface AskedPage {
   readonly limit: number;
+  readonly startingBlockIndex: number;
+  readonly token: string | undefined;
 }
 
-function startOf(context: ReadContext, call: Call, scope: PageScope): Start {
+/** @throws ServiceError INVALID_PARAMETER_VALUE */
+function askedPage(call: Call): AskedPage {
   const asked = call.query.get("maxResults");
   const results = asked === null ? MAX_RESULTS : wholeNumber("maxResults", asked);
-  if (results === 0) throw invalid("INVALID_PARAMETER_VALUE", "maxResults must be 1 or more.");
-  const clamped = Math.min(Math.max(results, MIN_RESULTS), MAX_RESULTS);
-  const limit = Math.min(clamped, call.pageLimit ?? clamped);
-  const token = tokenOf(call, "pageToken");
-  if (token !== undefined) {
-    const now = call.tokensExpired ? Number.POSITIVE_INFINITY : Date.now();
-    return { from: context.tokens.openPageToken(token, scope, now), limit };
+  if (results === 0 || results > MAX_RESULTS) {
+    throw invalid("INVALID_PARAMETER_VALUE", `maxResults must be 1 to ${MAX_RESULTS}.`);
   }
+  // Documented for the service: a number below 100 is taken, and 100 entries are listed.
+  const atLeast = Math.max(results, MIN_RESULTS);
   const from = call.query.get("startingBlockIndex");
-  return { from: from === null ? 0 : wholeNumber("startingBlockIndex", from), limit };
+  return {
+    limit: Math.min(atLeast, call.pageLimit ?? atLeast),
+    startingBlockIndex: from === null ? 0 : wholeNumber("startingBlockIndex", from),
+    token: tokenOf(call, "pageToken"),
+  };
+}
+
+/** The block index that a page begins at: a token's, if there is one. */
+function startOf(context: ReadContext, call: Call, asked: AskedPage, scope: PageScope): number {
+  if (asked.token === undefined) return asked.startingBlockIndex;
+  const now = call.tokensExpired ? Number.POSITIVE_INFINITY : Date.now();
+  return context.tokens.openPageToken(asked.token, scope, now);
 }
 
 function page(
@@ -80,59 +90,44 @@ function page(
   return { status: 200, headers: { "Content-Type": "application/json" }, body };
 }
 
-function blockEntries(
-  tokens: TokenIssuer,
-  record: SnapshotRecord,
-  blockIndexes: Uint32Array,
-  expiresAt: number,
-  name: string,
-): string[] {
-  const issued = tokens.blockTokens(
-    record.snapshotId,
-    blockIndexes,
-    blockIndexes.length,
-    expiresAt,
-  );
-  return issued.map((token, i) => `{"BlockIndex":${blockIndexes[i]},"${name}":"${token}"}`);
-}
-
 export async function listSnapshotBlocks(context: ReadContext, call: Call): Promise<Answer> {
+  const asked = askedPage(call);
+  const { limit } = asked;
   const record = completed(context, call.snapshotId);
   const scope = { firstSnapshotId: undefined, snapshotId: call.snapshotId };
-  const { from, limit } = startOf(context, call, scope);
+  const from = startOf(context, call, asked, scope);
   const expiresAt = Date.now() + context.blockTokenLife;
   if (limit === 0) return page(context, "Blocks", [], record, from, scope, expiresAt);
   const view = await context.views.of(record);
   const blocks = record.parameters.volumeSizeGiB * BLOCKS_PER_GIB;
   const { blockIndexes, next } = view.page(from, limit, blocks);
-  const entries = blockEntries(context.tokens, record, blockIndexes, expiresAt, "BlockToken");
+  const entries = context.tokens
+    .blockTokens(call.snapshotId, blockIndexes, blockIndexes.length, expiresAt)
+    .map((token, i) => `{"BlockIndex":${blockIndexes[i]},"BlockToken":"${token}"}`);
   return page(context, "Blocks", entries, record, next, scope, expiresAt);
 }
 
 export async function listChangedBlocks(context: ReadContext, call: Call): Promise<Answer> {
-  const second = completed(context, call.snapshotId);
   const firstId = call.query.get("firstSnapshotId");
-  const first = firstId === null ? undefined : completed(context, id(firstId));
-  // A list from nothing must not be mistaken for ListSnapshotBlocks' pages.
-  const scope = { firstSnapshotId: first?.snapshotId ?? "none", snapshotId: call.snapshotId };
-  if (first !== undefined && context.views.root(first) !== context.views.root(second)) {
+  if (firstId === null) {
+    throw invalid("INVALID_PARAMETER_VALUE", "firstSnapshotId is missing: name two snapshots.");
+  }
+  const firstSnapshotId = id(firstId);
+  const asked = askedPage(call);
+  const { limit } = asked;
+  const second = completed(context, call.snapshotId);
+  const first = completed(context, firstSnapshotId);
+  const scope = { firstSnapshotId, snapshotId: call.snapshotId };
+  if (context.views.root(first) !== context.views.root(second)) {
     throw invalid(
       "UNRELATED_SNAPSHOTS",
       `The snapshots '${first.snapshotId}' and '${second.snapshotId}' are not of one lineage.`,
     );
   }
-  const { from, limit } = startOf(context, call, scope);
+  const from = startOf(context, call, asked, scope);
   const expiresAt = Date.now() + context.blockTokenLife;
   if (limit === 0) return page(context, "ChangedBlocks", [], second, from, scope, expiresAt);
-  const secondView = await context.views.of(second);
-  if (first === undefined) {
-    const blocks = second.parameters.volumeSizeGiB * BLOCKS_PER_GIB;
-    const { blockIndexes, next } = secondView.page(from, limit, blocks);
-    const name = "SecondBlockToken";
-    const entries = blockEntries(context.tokens, second, blockIndexes, expiresAt, name);
-    return page(context, "ChangedBlocks", entries, second, next, scope, expiresAt);
-  }
-  const firstView = await context.views.of(first);
+  const [firstView, secondView] = [await context.views.of(first), await context.views.of(second)];
   const { blockIndexes, inFirst, inSecond, next } = changedPage(firstView, secondView, from, limit);
   const issue = (record: SnapshotRecord) =>
     context.tokens.blockTokens(record.snapshotId, blockIndexes, blockIndexes.length, expiresAt);
@@ -148,12 +143,12 @@ export async function listChangedBlocks(context: ReadContext, call: Call): Promi
 
 export async function getSnapshotBlock(context: ReadContext, call: Call): Promise<Answer> {
   const { snapshotId, blockIndex } = call;
+  const token = tokenOf(call, "blockToken");
+  if (token === undefined) throw invalid("INVALID_BLOCK_TOKEN", "The block token is missing.");
   const record = completed(context, snapshotId);
   const wrong = () =>
     invalid("INVALID_BLOCK", `The snapshot '${snapshotId}' has no block ${blockIndex}.`);
   if (blockIndex >= record.parameters.volumeSizeGiB * BLOCKS_PER_GIB) throw wrong();
-  const token = tokenOf(call, "blockToken");
-  if (token === undefined) throw invalid("INVALID_BLOCK_TOKEN", "The block token is missing.");
   const now = call.tokensExpired ? Number.POSITIVE_INFINITY : Date.now();
   context.tokens.checkBlockToken(token, snapshotId, blockIndex, now);
   const view = await context.views.of(record);

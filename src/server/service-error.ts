@@ -1,11 +1,12 @@
 /**
  * The exceptions of the EBS direct APIs, as an operation throws them and as they go over the wire:
  * an HTTP status, the exception's name in the x-amzn-ErrorType header and in the JSON body, a reason
- * that programs branch on and a message for people. Source: EBS direct APIs reference, 2019-11-02.
+ * that programs branch on and a message for people. Source: EBS direct APIs reference, 2019-11-02,
+ * and its "Common errors" for those that AWS's front door answers with before the service is asked.
  */
 
 /** HTTP status of each exception of the service. */
-const STATUS = {
+const STATUS: Readonly<Record<string, number>> = {
   AccessDeniedException: 403,
   ValidationException: 400,
   ResourceNotFoundException: 404,
@@ -16,9 +17,19 @@ const STATUS = {
   ConflictException: 409,
   InternalServerException: 500,
   ServiceUnavailableException: 503,
-} as const;
+};
 
-type ServiceErrorName = keyof typeof STATUS;
+/** HTTP status of those of the front door; their message is spelt `message` on the wire. */
+const FRONT_DOOR_STATUS: Readonly<Record<string, number>> = {
+  ExpiredTokenException: 403,
+  IncompleteSignatureException: 403,
+  InvalidSignatureException: 403,
+  MissingAuthenticationTokenException: 403,
+  UnrecognizedClientException: 403,
+  RequestExpired: 400,
+  RequestTimeoutException: 408,
+  UnknownOperationException: 404,
+};
 
 export class ServiceError extends Error {
   override readonly name: string;
@@ -33,7 +44,17 @@ export class ServiceError extends Error {
     super(message);
     this.name = name;
     this.reason = reason;
-    this.status = status ?? STATUS[name as ServiceErrorName] ?? 400;
+    this.status = status ?? STATUS[name] ?? FRONT_DOOR_STATUS[name] ?? 400;
+  }
+
+  /** The JSON body. */
+  get body(): string {
+    const { name, message, reason } = this;
+    return JSON.stringify(
+      name in FRONT_DOOR_STATUS
+        ? { __type: name, message }
+        : { __type: name, Message: message, Reason: reason },
+    );
   }
 }
 

@@ -1,6 +1,8 @@
 /**
- * The JSON body of StartSnapshot, checked against the service's limits. Source: EBS direct APIs
- * reference, StartSnapshot: ranges and lengths as given there, tag rules as of EC2.
+ * The JSON body of StartSnapshot, checked against the service's limits. Source: the service's model
+ * (EBS direct APIs, 2019-11-02): ranges, lengths and patterns as given there, a pattern without
+ * anchors fitting anywhere in the text. The rules that the model leaves out (50 tags, each key once,
+ * none of AWS's own) are those of EC2's "Tag your resources".
  */
 import { MAX_VOLUME_GIB } from "../common/sizes.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
@@ -9,6 +11,9 @@ import { invalid } from "./service-error.js";
 import type { StartParameters, Tag } from "./snapshot-record.js";
 
 const MAX_TAGS = 50;
+const MAX_TAG_KEY = 127;
+const MAX_TAG_VALUE = 255;
+const KEY_ARN = /arn:aws[a-z-]*:kms:.*:[0-9]{12}:key\/.*/;
 const DEFAULT_TIMEOUT = 60;
 
 /** @throws ServiceError ValidationException */
@@ -23,20 +28,20 @@ export function parseStartBody(bytes: Uint8Array, ownerId: string): StartParamet
   ) {
     throw invalid("INVALID_VOLUME_SIZE", `VolumeSize must be 1 to ${MAX_VOLUME_GIB} GiB.`);
   }
-  const parent = textOf(body, "ParentSnapshotId", 64);
+  const parent = parentOf(body);
   const timeout = body.Timeout ?? DEFAULT_TIMEOUT;
   if (typeof timeout !== "number" || !Number.isInteger(timeout) || timeout < 10 || timeout > 4320) {
     throw invalid("INVALID_PARAMETER_VALUE", "Timeout must be 10 to 4320 minutes.");
   }
   const clientToken = textOf(body, "ClientToken", 255);
   if (clientToken !== undefined && !/^\S+$/.test(clientToken)) {
-    throw invalid("INVALID_PARAMETER_VALUE", "ClientToken must not be empty nor hold white space.");
+    throw invalid("INVALID_PARAMETER_VALUE", "ClientToken must not hold white space.");
   }
   const description = textOf(body, "Description", 255);
   const kmsKeyArn = keyOf(body, parent, ownerId);
   return {
     volumeSizeGiB,
-    ...(parent === undefined ? {} : { parentSnapshotId: id(parent) as SnapshotId }),
+    ...(parent === undefined ? {} : { parentSnapshotId: parent }),
     ...(description === undefined ? {} : { description }),
     tags: tagsOf(body.Tags),
     ...(kmsKeyArn === undefined ? {} : { kmsKeyArn }),
@@ -65,11 +70,13 @@ function textOf(
 ): string | undefined {
   const value = body[name] ?? undefined;
   if (value === undefined) return undefined;
-  if (typeof value === "string" && lengthOf(value) <= maxLength) return value;
-  throw invalid(
-    "INVALID_PARAMETER_VALUE",
-    `${name} must be text of at most ${maxLength} characters.`,
-  );
+  if (typeof value === "string" && value !== "" && lengthOf(value) <= maxLength) return value;
+  throw invalid("INVALID_PARAMETER_VALUE", `${name} must be text of 1 to ${maxLength} characters.`);
+}
+
+function parentOf(body: Record<string, unknown>): SnapshotId | undefined {
+  const parent = body.ParentSnapshotId ?? undefined;
+  return parent === undefined ? undefined : (id(String(parent)) as SnapshotId);
 }
 
 /** Characters as the service counts them: Unicode scalar values. Source: Smithy, length trait. */
@@ -100,7 +107,7 @@ function keyOf(
   if (encrypted !== true) {
     throw invalid("INVALID_PARAMETER_VALUE", "KmsKeyArn needs Encrypted to be true.");
   }
-  if (!/^arn:aws[a-z-]*:kms:.*:[0-9]{12}:key\/.+$/.test(kmsKeyArn)) {
+  if (!KEY_ARN.test(kmsKeyArn)) {
     throw invalid("INVALID_CUSTOMER_KEY", "KmsKeyArn is not the ARN of a KMS key.");
   }
   return kmsKeyArn;
@@ -114,13 +121,16 @@ function tagsOf(value: unknown): Tag[] {
   const keys = new Set<string>();
   return tags.map((tag: unknown) => {
     const { Key, Value } = (tag ?? {}) as { Key?: unknown; Value?: unknown };
-    if (typeof Key !== "string" || Key === "" || lengthOf(Key) > 128 || keys.has(Key)) {
-      throw invalid("INVALID_TAG", "A tag's key must be 1 to 128 characters and appear once.");
+    if (typeof Key !== "string" || Key === "" || lengthOf(Key) > MAX_TAG_KEY || keys.has(Key)) {
+      throw invalid(
+        "INVALID_TAG",
+        `A tag's key must be 1 to ${MAX_TAG_KEY} characters and appear once.`,
+      );
     }
     if (/^aws:/i.test(Key)) throw invalid("INVALID_TAG", "A tag's key must not start with aws:.");
     const text = Value ?? "";
-    if (typeof text !== "string" || lengthOf(text) > 256) {
-      throw invalid("INVALID_TAG", "A tag's value must be at most 256 characters.");
+    if (typeof text !== "string" || lengthOf(text) > MAX_TAG_VALUE) {
+      throw invalid("INVALID_TAG", `A tag's value must be at most ${MAX_TAG_VALUE} characters.`);
     }
     keys.add(Key);
     return { Key, Value: text };

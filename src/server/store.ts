@@ -33,8 +33,11 @@ export interface StoreOptions {
   readonly sync: boolean;
   /** What a minute of the Timeout clock lasts, ms. */
   readonly minuteMs: number;
-  /** How long a completed snapshot stays `pending`, ms. */
-  readonly completionDelayMs: number;
+  /**
+   * How long a completed snapshot stays `pending`, ms; 0: CompleteSnapshot itself says `completed`.
+   * undefined: it says `pending`, and the snapshot is completed for every later request.
+   */
+  readonly completionDelayMs: number | undefined;
   /** Snapshots that may be pending at a time. */
   readonly maxPending: number;
   /** Told what of the folder cannot be served. */
@@ -186,16 +189,17 @@ export class Store {
     return layer;
   }
 
-  /** Seals a pending snapshot whose blocks have been checked; returns its status. */
+  /** Seals a pending snapshot whose blocks have been checked. @returns its status for now. */
   complete(record: SnapshotRecord): SnapshotStatus {
     const layer = this.pendingLayer(record);
-    const completesAt = Date.now() + this.#options.completionDelayMs;
+    const { completionDelayMs } = this.#options;
+    const completesAt = Date.now() + (completionDelayMs ?? 0);
     const [changedBlocksCount, aggregate] = [layer.blockCount, layer.aggregate()];
     this.#write({ ...record, completesAt, changedBlocksCount, aggregate });
     Object.assign(record, { completesAt, changedBlocksCount, aggregate });
     layer.seal();
     this.#pending.delete(record.snapshotId);
-    this.#settle(record);
+    if (completionDelayMs !== undefined) this.#settle(record);
     return record.status;
   }
 
@@ -323,7 +327,13 @@ export class Store {
   }
 }
 
-/** Tells a repeated request from another one with the same ClientToken. */
+/**
+ * Tells a repeated request from another one with the same ClientToken, by what was asked and not by
+ * how it was written: the order of tags means nothing.
+ */
 function requestOf({ clientToken: _, ...asked }: StartParameters): string {
-  return createHash("sha256").update(JSON.stringify(asked)).digest("hex");
+  const tags = [...asked.tags].sort((a, b) => (a.Key < b.Key ? -1 : 1));
+  return createHash("sha256")
+    .update(JSON.stringify({ ...asked, tags }))
+    .digest("hex");
 }

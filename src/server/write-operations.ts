@@ -1,8 +1,9 @@
 /**
- * StartSnapshot, PutSnapshotBlock and CompleteSnapshot. Where the service's documentation leaves a
- * point open, the answer here is the one that can lose no data: a complete whose count or checksum
- * is wrong leaves the snapshot pending, so the client can put what is missing; a complete that is
- * repeated because its answer was lost gives the status again.
+ * StartSnapshot, PutSnapshotBlock and CompleteSnapshot. What a request says is checked before the
+ * snapshot is looked up, as the service does. Where the service's documentation leaves a point open,
+ * the response here is the one that can lose no data: a complete whose count or checksum is wrong
+ * leaves the snapshot pending, so the client can put what is missing; a complete that is repeated
+ * because its response was lost gives the status again.
  */
 import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../common/sizes.js";
 import { type Answer, type Call, wholeNumber } from "./call.js";
@@ -45,6 +46,7 @@ function startedAnswer(store: Store, record: SnapshotRecord): Answer {
     Tags: parameters.tags,
     ParentSnapshotId: parameters.parentSnapshotId,
     KmsKeyArn: parameters.kmsKeyArn,
+    SseType: parameters.kmsKeyArn === undefined ? "none" : "sse-kms",
     Description: parameters.description,
   });
 }
@@ -74,7 +76,6 @@ export function startSnapshot(store: Store, call: Call): Answer {
 }
 
 export async function putSnapshotBlock(store: Store, call: Call): Promise<Answer> {
-  const record = store.get(call.snapshotId);
   checkEncoding(call);
   if (header(call, "x-amz-data-length") !== String(BLOCK_SIZE)) {
     throw invalid("INVALID_PARAMETER_VALUE", `x-amz-Data-Length must be ${BLOCK_SIZE}.`);
@@ -84,6 +85,7 @@ export async function putSnapshotBlock(store: Store, call: Call): Promise<Answer
     throw invalid("INVALID_PARAMETER_VALUE", "x-amz-Progress must be 0 to 100.");
   }
   checkAlgorithm(call, true);
+  const record = store.get(call.snapshotId);
   const blocks = record.parameters.volumeSizeGiB * BLOCKS_PER_GIB;
   if (call.blockIndex >= blocks) {
     throw invalid("INVALID_BLOCK", `The volume has ${blocks} blocks: no block ${call.blockIndex}.`);
@@ -102,7 +104,6 @@ export async function putSnapshotBlock(store: Store, call: Call): Promise<Answer
 }
 
 export function completeSnapshot(store: Store, call: Call): Answer {
-  const record = store.get(call.snapshotId);
   const text = header(call, "x-amz-changedblockscount");
   if (text === undefined) {
     throw invalid("INVALID_PARAMETER_VALUE", "x-amz-ChangedBlocksCount is missing.");
@@ -114,6 +115,7 @@ export function completeSnapshot(store: Store, call: Call): Answer {
   if (method !== "LINEAR" && (method !== undefined || checksum !== undefined)) {
     throw invalid("INVALID_PARAMETER_VALUE", "The checksum aggregation method must be LINEAR.");
   }
+  const record = store.get(call.snapshotId);
   const sealed = record.completesAt !== undefined;
   const layer = sealed ? undefined : store.pendingLayer(record);
   const written = layer?.blockCount ?? record.changedBlocksCount;

@@ -8,11 +8,11 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { blockOf, rig, sha256, temporaryFolder } from "../server/rig.js";
 
 const AWS = "/usr/bin/aws";
-const BOTO3_SCRIPT = fileURLToPath(new URL("boto3-snapshot.py", import.meta.url));
+const scriptPath = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const run = promisify(execFile);
 const CREDENTIALS = { accessKeyId: "test", secretAccessKey: "secret" };
 
@@ -91,7 +91,7 @@ test.skipIf(!hasAws)(`aws ebs, all six operations${hasAws ? "" : ` (no ${AWS})`}
     "checksum-algorithm": "SHA256",
     "checksum-aggregation-method": "LINEAR",
   });
-  expect(completed.Status).toBe("completed");
+  expect(completed.Status).toBe("pending");
   const child = await aws("start-snapshot", {
     "volume-size": 1,
     "parent-snapshot-id": parent.SnapshotId,
@@ -132,14 +132,79 @@ test.skipIf(!hasAws)(`aws ebs, all six operations${hasAws ? "" : ` (no ${AWS})`}
   ).rejects.toThrow(/ResourceNotFoundException.*does not exist/s);
 });
 
-test.skipIf(!existsSync("/usr/lib/python3/dist-packages/boto3"))(
-  "boto3, with its checks of what comes back",
-  async () => {
-    const folder = temporaryFolder();
+test.skipIf(!hasAws)("aws ebs, told why it is refused", async () => {
+  const { endpoint } = await rig({ credentials: CREDENTIALS });
+  const env = environment(temporaryFolder());
+  const refused = async (more: object, ...args: string[]) => {
+    const words = ["--endpoint-url", endpoint.url, "ebs", ...args];
+    const ended = run(AWS, words, { env: { ...env, ...more } });
+    const { stderr } = (await ended.catch((error: unknown) => error)) as { stderr: string };
+    return /An error occurred \((\w+)\)/.exec(stderr)?.[1] ?? stderr;
+  };
+  const list = ["list-snapshot-blocks", "--snapshot-id", "snap-12"];
+  const description = ["start-snapshot", "--volume-size", "1", "--description", ""];
+  expect(
+    await Promise.all([
+      refused({}, ...description),
+      refused({}, ...list, "--max-results", "10001"),
+      refused({}, "list-changed-blocks", "--second-snapshot-id", "snap-12"),
+      refused({ AWS_SECRET_ACCESS_KEY: "guess" }, ...list),
+      refused({ AWS_ACCESS_KEY_ID: "other" }, ...list),
+      refused({ AWS_SESSION_TOKEN: "stray" }, ...list),
+      refused({}, "--no-sign-request", ...list),
+    ]),
+  ).toEqual([
+    "ValidationException",
+    "ValidationException",
+    "ValidationException",
+    "InvalidSignatureException",
+    "UnrecognizedClientException",
+    "UnrecognizedClientException",
+    "MissingAuthenticationTokenException",
+  ]);
+});
+
+describe.skipIf(!existsSync("/usr/lib/python3/dist-packages/boto3"))("boto3", () => {
+  const python = async (script: string) => {
     const { endpoint } = await rig({ credentials: CREDENTIALS });
-    const { stdout } = await run("/usr/bin/python3", [BOTO3_SCRIPT, endpoint.url], {
-      env: environment(folder),
+    const args = [scriptPath(script), endpoint.url];
+    const { stdout } = await run("/usr/bin/python3", args, { env: environment(temporaryFolder()) });
+    return stdout.trim();
+  };
+
+  test("writes and reads, with its checks of what comes back", async () => {
+    expect(await python("boto3-snapshot.py")).toBe("ok");
+  });
+
+  test("is refused as by the service, where it does not check itself", async () => {
+    const invalid = "ValidationException";
+    expect(JSON.parse(await python("boto3-refusals.py"))).toEqual({
+      "tag key 127": "ok",
+      "tag key 128": invalid,
+      "tag value 255": "ok",
+      "tag value 256": invalid,
+      "description 0": invalid,
+      "description 255": "ok",
+      "description 256": invalid,
+      "key without a name": "ok",
+      "no key at all": invalid,
+      token: "ok",
+      "token, tags in another order": "ok",
+      "token, other tags": "ConflictException",
+      complete: "pending",
+      "complete again": "completed",
+      "results 99": "ok",
+      "results 100": "ok",
+      "results 10000": "ok",
+      "results 10001": invalid,
+      "changed 99": "ok",
+      "changed 100": "ok",
+      "changed 10000": "ok",
+      "changed 10001": invalid,
+      "one snapshot to compare": invalid,
+      "wrong secret": "InvalidSignatureException",
+      "unknown key": "UnrecognizedClientException",
+      unsigned: "MissingAuthenticationTokenException",
     });
-    expect(stdout.trim()).toBe("ok");
-  },
-);
+  });
+});

@@ -44,6 +44,7 @@ parent = started["SnapshotId"]
 assert started["Status"] == "pending" and started["BlockSize"] == BLOCK
 for index in range(101):
     put(parent, index * 3, bytes([index]) * BLOCK)
+assert ebs.complete_snapshot(SnapshotId=parent, ChangedBlocksCount=101)["Status"] == "pending"
 assert ebs.complete_snapshot(SnapshotId=parent, ChangedBlocksCount=101)["Status"] == "completed"
 expected = {index * 3: index for index in range(101)}
 assert blocks(parent) == expected

@@ -3,18 +3,7 @@ import { expect, test } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
 import { type FaultRule, parseFaultRules } from "../../src/server/fault-rule.js";
 import { Faults } from "../../src/server/faults.js";
-import {
-  blockOf,
-  clientOf,
-  complete,
-  contentOf,
-  get,
-  put,
-  rig,
-  snapshotOf,
-  start,
-  until,
-} from "./rig.js";
+import { blockOf, complete, contentOf, get, put, rig, snapshotOf, start, until } from "./rig.js";
 
 async function readRig() {
   const { client, endpoint } = await rig();
@@ -220,23 +209,4 @@ test("rules are checked whole", () => {
     { action: "error", statis: 500 },
   ];
   for (const rule of wrong) expect(() => parseFaultRules(rule)).toThrow(/A fault rule is wrong/);
-});
-
-test("signatures are checked where credentials are configured", async () => {
-  const credentials = { accessKeyId: "AKIDEXAMPLE", secretAccessKey: "s3cr3t/+=" };
-  const { endpoint } = await rig({ credentials });
-  const right = clientOf(endpoint.url, credentials);
-  const id = await snapshotOf(right, { 0: 1 });
-  const { Blocks } = await right.send(new ListSnapshotBlocksCommand({ SnapshotId: id }));
-  expect(contentOf(await get(right, id, 0, Blocks![0]!.BlockToken!))).toBe(1);
-  const denied = { name: "AccessDeniedException", $metadata: { httpStatusCode: 403 } };
-  for (const wrong of [
-    { ...credentials, secretAccessKey: "guess" },
-    { ...credentials, accessKeyId: "OTHER" },
-  ]) {
-    const client = clientOf(endpoint.url, wrong);
-    await expect(start(client)).rejects.toMatchObject(denied);
-    await expect(put(client, id, 0, blockOf(1))).rejects.toMatchObject(denied);
-  }
-  expect((await fetch(`${endpoint.url}/snapshots/${id}/blocks`)).status).toBe(403);
 });

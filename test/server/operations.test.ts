@@ -46,6 +46,7 @@ describe("StartSnapshot", () => {
     expect(started.$metadata.httpStatusCode).toBe(201);
     expect(started.OwnerId).toMatch(/^\d{12}$/);
     expect(started.KmsKeyArn).toMatch(/^arn:aws:kms:/);
+    expect(started.SseType).toBe("sse-kms");
     expect(Math.abs(started.StartTime!.getTime() - Date.now())).toBeLessThan(60_000);
     expect(endpoint.stats().snapshots).toHaveLength(1);
   });
@@ -68,6 +69,8 @@ describe("StartSnapshot", () => {
       [{ ParentSnapshotId: "vol-123" }, "ValidationException", "INVALID_SNAPSHOT_ID"],
       [{ Timeout: 9 }, "ValidationException", "INVALID_PARAMETER_VALUE"],
       [{ Description: "x".repeat(256) }, "ValidationException", "INVALID_PARAMETER_VALUE"],
+      [{ Description: "" }, "ValidationException", "INVALID_PARAMETER_VALUE"],
+      [{ ParentSnapshotId: "" }, "ValidationException", "INVALID_SNAPSHOT_ID"],
       [{ Tags: [{ Key: "aws:x", Value: "" }] }, "ValidationException", "INVALID_TAG"],
       [{ Encrypted: true, KmsKeyArn: "mine" }, "ValidationException", "INVALID_CUSTOMER_KEY"],
     ];
@@ -81,13 +84,34 @@ describe("StartSnapshot", () => {
     );
   });
 
-  test("a client token names one snapshot, also after a restart", async () => {
-    const first = await rig();
-    const id = await start(first.client, { ClientToken: "once", VolumeSize: 3 });
-    expect(await start(first.client, { ClientToken: "once", VolumeSize: 3 })).toBe(id);
-    await expect(start(first.client, { ClientToken: "once", VolumeSize: 4 })).rejects.toEqual(
-      error("ConflictException"),
-    );
+  test("a client token names one snapshot, however the request is written", async () => {
+    const { client } = await rig();
+    const Tags = [
+      { Key: "b", Value: "2" },
+      { Key: "a", Value: "" },
+    ];
+    const asked = { ClientToken: "once", VolumeSize: 3, Tags };
+    const id = await start(client, asked);
+    for (const same of [
+      {},
+      { Tags: Tags.toReversed() },
+      { Tags: [{ Key: "a" }, Tags[0]!] },
+      { Timeout: 60 },
+      { Encrypted: false },
+    ]) {
+      expect(await start(client, { ...asked, ...same })).toBe(id);
+    }
+    for (const other of [
+      { VolumeSize: 4 },
+      { Tags: Tags.slice(1) },
+      { Tags: [Tags[0]!, { Key: "a", Value: "1" }] },
+      { Timeout: 61 },
+      { Encrypted: true },
+      { Description: "x" },
+    ]) {
+      const again = start(client, { ...asked, ...other });
+      await expect(again, JSON.stringify(other)).rejects.toEqual(error("ConflictException"));
+    }
   });
 
   test("a child of an encrypted parent has its key", async () => {
@@ -173,10 +197,16 @@ describe("CompleteSnapshot", () => {
     await expect(send(2, linear([3, 9, 1000]))).rejects.toEqual(refusal);
     await expect(send(3, linear([9, 3, 1000]))).rejects.toEqual(refusal);
     const done = await send(3, linear([3, 9, 1000]));
-    expect(done).toMatchObject({ Status: "completed" });
+    expect(done).toMatchObject({ Status: "pending" });
     expect(done.$metadata.httpStatusCode).toBe(202);
     expect(await send(3, linear([3, 9, 1000]))).toMatchObject({ Status: "completed" });
     await expect(send(4, linear([3, 9, 1000]))).rejects.toEqual(refusal);
+  });
+
+  test("says completed at once where that was asked for", async () => {
+    const { client } = await rig({ completionDelayMs: 0 });
+    const id = await start(client);
+    expect((await complete(client, id, 0)).Status).toBe("completed");
   });
 
   test("stays pending for the completion delay, and cannot be read meanwhile", async () => {
@@ -240,7 +270,7 @@ describe("reading", () => {
     const left = await snapshotOf(client, { 2: 5, 4: 6 }, { ParentSnapshotId: root });
     const right = await snapshotOf(client, { 3: 7 }, { ParentSnapshotId: root });
     const stranger = await snapshotOf(client, { 1: 1 });
-    const changed = (FirstSnapshotId: string | undefined, SecondSnapshotId: string) =>
+    const changed = (FirstSnapshotId: string, SecondSnapshotId: string) =>
       client.send(new ListChangedBlocksCommand({ FirstSnapshotId, SecondSnapshotId }));
     const { ChangedBlocks } = await changed(left, right);
     const sides = ChangedBlocks!.map((block) => [
@@ -256,9 +286,8 @@ describe("reading", () => {
     expect(contentOf(await get(client, left, 2, ChangedBlocks![0]!.FirstBlockToken!))).toBe(5);
     expect(contentOf(await get(client, right, 2, ChangedBlocks![0]!.SecondBlockToken!))).toBe(2);
     expect((await changed(right, right)).ChangedBlocks).toEqual([]);
-    const all = (await changed(undefined, left)).ChangedBlocks!;
-    expect(all.map((block) => block.BlockIndex)).toEqual([1, 2, 4]);
-    expect(all.every((block) => block.FirstBlockToken === undefined)).toBe(true);
+    const alone = client.send(new ListChangedBlocksCommand({ SecondSnapshotId: left }));
+    await expect(alone).rejects.toEqual(error("ValidationException", "INVALID_PARAMETER_VALUE"));
     await expect(changed(stranger, right)).rejects.toEqual(
       error("ValidationException", "UNRELATED_SNAPSHOTS"),
     );
@@ -307,7 +336,12 @@ describe("reading", () => {
         }),
       ),
     ).rejects.toEqual(error("ValidationException", "INVALID_BLOCK"));
-    for (const query of ["maxResults=0", "maxResults=x", "startingBlockIndex=-1"]) {
+    for (const query of [
+      "maxResults=0",
+      "maxResults=10001",
+      "maxResults=x",
+      "startingBlockIndex=-1",
+    ]) {
       const answer = await fetch(`${endpoint.url}/snapshots/${id}/blocks?${query}`);
       expect(answer.status).toBe(400);
       expect(answer.headers.get("x-amzn-errortype")).toBe("ValidationException");
@@ -317,5 +351,16 @@ describe("reading", () => {
       });
     }
     expect((await fetch(`${endpoint.url}/nothing`)).status).toBe(404);
+  });
+
+  test("what is percent-encoded in a path means the same plain", async () => {
+    const { client, endpoint } = await rig();
+    const id = await snapshotOf(client, { 1: 1 });
+    const status = async (path: string) => (await fetch(`${endpoint.url}${path}`)).status;
+    expect(await status(`/snapshots/${id.replace("-", "%2D")}/blocks`)).toBe(200);
+    expect(await status(`/%73napshots/%73${id.slice(1)}/bl%6Fcks`)).toBe(200);
+    expect(await status(`/snapshots/${id}%2Fblocks`)).toBe(404);
+    expect(await status(`/snapshots/${id}%2F/blocks`)).toBe(400);
+    expect(await status(`/snapshots/${id}%/blocks`)).toBe(400);
   });
 });

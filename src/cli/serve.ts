@@ -14,6 +14,7 @@ interface ServeOptions {
   readonly store: string;
   readonly port: number;
   readonly host: string;
+  readonly fault: readonly string[];
   readonly faults?: string;
   readonly synthetic: readonly string[];
   readonly accessKeyId?: string;
@@ -59,6 +60,12 @@ export function registerServe(program: Command): void {
     .requiredOption("--store <dir>", "folder that holds the snapshots; made if missing", folder)
     .option("--port <n>", "port to listen on; 0: any free one", portNumber, 0)
     .option("--host <address>", "address to listen on", "127.0.0.1")
+    .option(
+      "--fault <name>",
+      "a fault to order, e.g. eventual-start or unreadable=3,blocks=0-99 (repeatable); docs/endpoint.md lists them",
+      collect,
+      [],
+    )
     .option("--faults <file>", "JSON file of faults to order")
     .option(
       "--synthetic <spec>",
@@ -97,11 +104,13 @@ export function registerServe(program: Command): void {
 async function serve(options: ServeOptions): Promise<void> {
   const { startEndpoint } = await import("../server/endpoint.js");
   const { parseFaultRules } = await import("../server/fault-rule.js");
+  const { parseFaultText } = await import("../server/fault-text.js");
   const { parseSyntheticText } = await import("../server/synthetic-spec.js");
   const specs = wellAsked(() => options.synthetic.map(parseSyntheticText));
-  const faults = wellAsked(() =>
-    options.faults === undefined ? [] : parseFaultRules(readJson(options.faults)),
-  );
+  const faults = wellAsked(() => [
+    ...options.fault.map(parseFaultText),
+    ...(options.faults === undefined ? [] : parseFaultRules(readJson(options.faults))),
+  ]);
   const credentials = credentialsOf(options);
   await interruptible(async (signal) => {
     const endpoint = await startEndpoint({

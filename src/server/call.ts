@@ -34,10 +34,32 @@ export interface Call extends Route {
   readonly digest: Buffer;
   /** Grows with each request. */
   readonly arrival: number;
-  /** A fault's wish: at most so many entries in a page. */
-  readonly pageLimit: number | undefined;
-  /** A fault's wish: treat every token as expired. */
-  readonly tokensExpired: boolean;
+  readonly effects: CallEffects;
+}
+
+/** What an operation does otherwise than usual, because a fault was ordered. */
+export interface CallEffects {
+  /** At most so many entries in a page. */
+  readonly pageLimit?: number;
+  /** A page goes on with the token that it was asked for with. */
+  readonly repeatsToken?: boolean;
+  /** `null` in place of a page's list, which ends there. */
+  readonly nullList?: boolean;
+  /** Every token has expired. */
+  readonly tokensExpired?: boolean;
+  /** A snapshot that is started is said to be completed. */
+  readonly startsCompleted?: boolean;
+  /** A snapshot that is started is said not to be encrypted. */
+  readonly hidesKey?: boolean;
+  /** How far this server's clock is ahead, ms. */
+  readonly clockOffsetMs?: number;
+}
+
+export const NO_EFFECTS: CallEffects = {};
+
+/** What this server's clock says, ms since the epoch. */
+export function clockOf({ effects }: Pick<Call, "effects">): number {
+  return Date.now() + (effects.clockOffsetMs ?? 0);
 }
 
 export interface Answer {

@@ -89,7 +89,7 @@ export async function startEndpoint(options: EndpointOptions): Promise<Endpoint>
   });
   const views = new Views(store);
   const buffers = new BlockBuffers();
-  const faults = new Faults();
+  const faults = new Faults({ lookUp: (snapshotId) => store.find(snapshotId) });
   const stats = new Stats();
   faults.add(...(options.faults ?? []));
   const context: ReadContext = {

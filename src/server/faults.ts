@@ -1,13 +1,15 @@
 /**
- * Decides which faults strike a call. Rules are asked in the order in which they came; delays add
- * up, and the first rule that ends or spoils the call is the only one to do so. A rule's count is
- * spent only on calls that its action can strike: an expired token on those that carry one, a
- * corrupted block on gets, and so on.
+ * Decides which faults strike a call. Rules are asked in the order in which they came, the habits that
+ * the endpoint was started with last; delays add up, and the first rule that ends or spoils the call
+ * is the only one to do so. A rule's count is spent only on calls that its action can strike: an
+ * expired token on those that carry one, a corrupted block on gets, and so on.
  */
 import { Failure } from "../common/failure.js";
-import type { Operation } from "./call.js";
-import { canStrike, type FaultAction, type FaultRule } from "./fault-rule.js";
+import { type CallEffects, NO_EFFECTS, type Route } from "./call.js";
+import type { FaultRule } from "./fault-rule.js";
+import { FAULTS, type FaultAction } from "./fault-table.js";
 import { ServiceError } from "./service-error.js";
+import { type SnapshotLookUp, StandingFault } from "./standing-fault.js";
 
 /** What happens to one call. */
 export interface FaultPlan {
@@ -18,20 +20,10 @@ export interface FaultPlan {
   strike: FaultAction | undefined;
   /** The rule behind `strike`. */
   rule: FaultRule | undefined;
-  pageLimit: number | undefined;
-  tokensExpired: boolean;
-}
-
-interface Standing {
-  readonly id: number;
-  readonly rule: FaultRule;
-  /** Calls that matched, and calls that were hit. */
-  matched: number;
-  hit: number;
-  random: number;
-  /** Token bucket of a rate rule. */
-  allowance: number;
-  filledAt: number;
+  /** The rule behind the clock, where that is wrong. */
+  clock: FaultRule | undefined;
+  /** What the operation does otherwise than usual. */
+  effects: CallEffects;
 }
 
 /** A rule as it stands, for the admin path. */
@@ -42,37 +34,51 @@ export interface FaultStatus {
   readonly hit: number;
 }
 
+export interface FaultsOptions {
+  /** Rules that stay for good, and are not listed. */
+  readonly habits?: readonly FaultRule[];
+  readonly lookUp?: SnapshotLookUp;
+}
+
 const MAX_RULES = 1000;
+const DEFAULT_SKEW_MINUTES = 10;
 
 export class Faults {
-  #standing: Standing[] = [];
+  readonly #lookUp: SnapshotLookUp;
+  readonly #habits: readonly StandingFault[];
+  #standing: StandingFault[] = [];
+  /** Those and then the habits. */
+  #all: readonly StandingFault[];
   #nextId = 1;
+
+  constructor(options: FaultsOptions = {}) {
+    this.#lookUp = options.lookUp ?? (() => undefined);
+    const habits = options.habits ?? [];
+    this.#habits = habits.map((rule, i) => new StandingFault(i, rule, this.#lookUp));
+    this.#all = this.#habits;
+  }
 
   /** Adds rules after those there are. @returns their ids. @throws Failure EINVAL past MAX_RULES */
   add(...rules: readonly FaultRule[]): number[] {
     if (this.#standing.length + rules.length > MAX_RULES) {
       throw new Failure("EINVAL", `There can be ${MAX_RULES} fault rules at most.`);
     }
-    return rules.map((rule) => {
-      const id = this.#nextId++;
-      const random = ((rule.seed ?? id) * 2654435761) >>> 0;
-      const allowance = burstOf(rule);
-      const filledAt = performance.now();
-      this.#standing.push({ id, rule, matched: 0, hit: 0, random, allowance, filledAt });
-      return id;
-    });
+    const added = rules.map((rule) => new StandingFault(this.#nextId++, rule, this.#lookUp));
+    this.#put([...this.#standing, ...added]);
+    return added.map(({ id }) => id);
   }
 
-  /** Takes all rules away. */
+  /** Takes all rules away, except for the habits. */
   clear(): void {
-    this.#standing = [];
+    this.#put([]);
   }
 
   /** Takes one rule away. @returns whether it was there. */
   remove(id: number): boolean {
-    const at = this.#standing.findIndex((one) => one.id === id);
-    if (at >= 0) this.#standing.splice(at, 1);
-    return at >= 0;
+    const kept = this.#standing.filter((one) => one.id !== id);
+    const isThere = kept.length < this.#standing.length;
+    this.#put(kept);
+    return isThere;
   }
 
   list(): FaultStatus[] {
@@ -80,117 +86,80 @@ export class Faults {
   }
 
   /** What is to happen to a call; undefined for nothing. @param hasToken it carries a token. */
-  decide(
-    operation: Operation,
-    snapshotId: string,
-    blockIndex: number,
-    hasToken: boolean,
-  ): FaultPlan | undefined {
+  decide(route: Route, hasToken: boolean): FaultPlan | undefined {
     let plan: FaultPlan | undefined;
-    for (const standing of this.#standing) {
-      const { rule } = standing;
-      if (!matches(rule, operation, snapshotId, blockIndex)) continue;
-      if (rule.action === "expired-token" && !hasToken) continue;
-      if (plan?.strike !== undefined && !isAddition(rule.action)) continue;
-      if (!strikes(standing)) continue;
+    for (const standing of this.#all) {
+      if (!standing.isAbout(route, hasToken)) continue;
+      if (plan?.strike !== undefined && !FAULTS[standing.rule.action].isAddition) continue;
+      if (!standing.strikes(route)) continue;
       plan ??= {
         delay: 0,
         error: undefined,
         strike: undefined,
         rule: undefined,
-        pageLimit: undefined,
-        tokensExpired: false,
+        clock: undefined,
+        effects: NO_EFFECTS,
       };
-      apply(plan, standing);
+      apply(plan, standing, route);
     }
     return plan;
   }
-}
 
-function burstOf(rule: FaultRule): number {
-  return rule.burst ?? Math.max(1, rule.perSecond ?? 1);
-}
-
-/** Actions that change a call and leave it to go on. */
-function isAddition(action: FaultAction): boolean {
-  return action === "latency" || action === "short-page" || action === "empty-page";
-}
-
-function matches(
-  rule: FaultRule,
-  operation: Operation,
-  snapshotId: string,
-  blockIndex: number,
-): boolean {
-  if (!canStrike(rule.action, operation)) return false;
-  if (rule.operations !== undefined && !rule.operations.includes(operation)) return false;
-  if (rule.snapshots !== undefined && !rule.snapshots.includes(snapshotId)) return false;
-  const { blocks } = rule;
-  return blocks === undefined || (blockIndex >= blocks[0] && blockIndex <= blocks[1]);
-}
-
-function strikes(standing: Standing): boolean {
-  const { rule } = standing;
-  standing.matched += 1;
-  if (standing.matched <= (rule.skip ?? 0)) return false;
-  if (standing.hit >= (rule.count ?? Number.POSITIVE_INFINITY)) return false;
-  if (rule.probability !== undefined && nextRandom(standing) >= rule.probability) return false;
-  if (rule.action === "rate" && takeAllowance(standing)) return false;
-  standing.hit += 1;
-  return true;
-}
-
-function apply(plan: FaultPlan, standing: Standing): void {
-  const { rule } = standing;
-  switch (rule.action) {
-    case "latency":
-      plan.delay += (rule.ms ?? 0) + nextRandom(standing) * (rule.jitterMs ?? 0);
-      return;
-    case "short-page":
-      plan.pageLimit = Math.min(plan.pageLimit ?? Number.POSITIVE_INFINITY, rule.entries ?? 1);
-      return;
-    case "empty-page":
-      plan.pageLimit = 0;
-      return;
-    case "rate": {
-      const { name = "RequestThrottledException", status } = rule;
-      const message = rule.message ?? "The request rate is above the limit.";
-      const reason = rule.reason ?? (rule.name === undefined ? "ACCOUNT_THROTTLED" : undefined);
-      plan.error = new ServiceError(name, message, reason, status);
-      break;
-    }
-    case "error": {
-      const name = rule.name ?? "InternalServerException";
-      const message = rule.message ?? "A fault rule ordered this error.";
-      plan.error = new ServiceError(name, message, rule.reason, rule.status);
-      break;
-    }
-    case "expired-token":
-      plan.tokensExpired = true;
-      break;
-    default:
-      break;
+  #put(standing: StandingFault[]): void {
+    this.#standing = standing;
+    this.#all = [...standing, ...this.#habits];
   }
-  plan.strike = rule.action;
+}
+
+function apply(plan: FaultPlan, standing: StandingFault, route: Route): void {
+  const { rule } = standing;
+  const { action } = rule;
+  if (action === "latency") plan.delay += (rule.ms ?? 0) + standing.random() * (rule.jitterMs ?? 0);
+  if (action === "clock-skew") plan.clock = rule;
+  const effects = effectsOf(rule, plan.effects);
+  if (effects !== undefined) plan.effects = { ...plan.effects, ...effects };
+  if (FAULTS[action].isAddition) return;
+  plan.strike = action;
   plan.rule = rule;
+  plan.error = errorOf(rule, route);
 }
 
-/** xorshift32 of the rule's own, so that calls of other kinds do not change its sequence. */
-function nextRandom(standing: Standing): number {
-  let x = standing.random === 0 ? 1 : standing.random;
-  x ^= x << 13;
-  x ^= x >>> 17;
-  x ^= x << 5;
-  standing.random = x >>> 0;
-  return standing.random / 2 ** 32;
+function effectsOf(rule: FaultRule, before: CallEffects): CallEffects | undefined {
+  switch (rule.action) {
+    case "short-page": {
+      const { pageLimit = Number.POSITIVE_INFINITY } = before;
+      return { pageLimit: Math.min(pageLimit, rule.entries ?? 1) };
+    }
+    case "empty-page":
+      return { pageLimit: 0 };
+    case "empty-pages":
+      return { pageLimit: 0, repeatsToken: true };
+    case "null-list":
+      return { nullList: true };
+    case "expired-token":
+      return { tokensExpired: true };
+    case "completed-start":
+      return { startsCompleted: true };
+    case "unencrypted-start":
+      return { hidesKey: true };
+    case "clock-skew":
+      return { clockOffsetMs: (rule.minutes ?? DEFAULT_SKEW_MINUTES) * 60_000 };
+    default:
+      return undefined;
+  }
 }
 
-function takeAllowance(standing: Standing): boolean {
-  const now = performance.now();
-  const earned = ((now - standing.filledAt) / 1000) * (standing.rule.perSecond ?? 1);
-  standing.allowance = Math.min(burstOf(standing.rule), standing.allowance + earned);
-  standing.filledAt = now;
-  if (standing.allowance < 1) return false;
-  standing.allowance -= 1;
-  return true;
+/** The exception that a rule responds with; undefined where it does something else. */
+function errorOf(rule: FaultRule, { snapshotId }: Route): ServiceError | undefined {
+  const { error } = FAULTS[rule.action];
+  if (error === undefined) return undefined;
+  // A reason belongs to its exception: under another name there is only the rule's own.
+  const isRenamed = rule.name !== undefined && rule.name !== error.name;
+  const usual = rule.perSnapshot ? "RESOURCE_LEVEL_THROTTLE" : error.reason;
+  return new ServiceError(
+    rule.name ?? error.name,
+    (rule.message ?? error.message).replace("%s", snapshotId),
+    rule.reason ?? (isRenamed ? undefined : usual),
+    rule.status ?? (isRenamed ? undefined : error.status),
+  );
 }

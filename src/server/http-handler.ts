@@ -4,16 +4,16 @@
  * exactly one of three ways: answered, dropped by a fault, or left by its client.
  */
 import { randomUUID } from "node:crypto";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BLOCK_SIZE, MIB } from "../common/sizes.js";
 import type { BlockBuffers } from "./block-buffers.js";
-import { type Answer, type Call, type Route, route } from "./call.js";
+import { type Answer, type Call, clockOf, NO_EFFECTS, type Route, route } from "./call.js";
 import type { FaultPlan, Faults } from "./faults.js";
 import { LeftRequests } from "./left-requests.js";
 import { readBody } from "./request-body.js";
 import { ServiceError, StoreDamage } from "./service-error.js";
-import { type Credentials, checkSignature } from "./signature.js";
+import { type Credentials, checkClock, checkSignature } from "./signature.js";
 import type { Stats } from "./stats.js";
 
 const MAX_JSON_BYTES = MIB;
@@ -52,7 +52,7 @@ export function createHandler(context: HandlerContext): RequestHandler {
       send(response, errorAnswer(error, context), undefined, context);
       return;
     }
-    const { operation, snapshotId, blockIndex } = target;
+    const { operation } = target;
     const account = { bytesIn: 0, bytesOut: 0 };
     context.stats.begin(operation);
     left.whenOver(request.socket, response, () => {
@@ -61,7 +61,8 @@ export function createHandler(context: HandlerContext): RequestHandler {
     });
     const query = new URLSearchParams(mark < 0 ? "" : url.slice(mark + 1));
     const hasToken = query.has("blockToken") || query.has("pageToken");
-    const plan = context.faults.decide(operation, snapshotId, blockIndex, hasToken);
+    const plan = context.faults.decide(target, hasToken);
+    const effects = plan?.effects ?? NO_EFFECTS;
     let answer: Answer;
     try {
       const limit = operation === "PutSnapshotBlock" ? BLOCK_SIZE : MAX_JSON_BYTES;
@@ -73,29 +74,43 @@ export function createHandler(context: HandlerContext): RequestHandler {
       }
       if (plan?.strike === "reset") return drop(request);
       if (plan?.strike === "hang") return;
+      const { headers } = request;
+      if (plan?.clock !== undefined) atItsOwnTime(response, headers, plan);
       if (context.credentials !== undefined) {
-        const signed = { method: request.method ?? "GET", url, headers: request.headers };
-        const bodyDigest = body.digest;
-        checkSignature({ ...signed, bodyDigest }, context.credentials, Date.now());
+        const signed = { method: request.method ?? "GET", url, headers, bodyDigest: body.digest };
+        checkSignature(signed, context.credentials, clockOf({ effects }));
       }
       if (plan?.error !== undefined) throw plan.error;
+      const { parts, digest } = body;
       answer = await context.run({
-        operation,
-        snapshotId,
-        blockIndex,
+        ...target,
         query,
-        headers: request.headers,
-        body: body.parts,
-        digest: body.digest,
+        headers,
+        body: parts,
+        digest,
         arrival,
-        pageLimit: plan?.pageLimit,
-        tokensExpired: plan?.tokensExpired ?? false,
+        effects,
       });
     } catch (error) {
       answer = errorAnswer(error, context);
     }
     account.bytesOut = send(response, answer, plan, context);
   };
+}
+
+/**
+ * This server's clock is wrong, or rather the client's: the response says what time it is here, and
+ * what was signed at another time is refused, whichever keys are accepted.
+ * @throws ServiceError
+ */
+function atItsOwnTime(
+  response: ServerResponse,
+  headers: IncomingHttpHeaders,
+  { clock, effects }: FaultPlan,
+): void {
+  const now = clockOf({ effects });
+  response.setHeader("Date", new Date(now).toUTCString());
+  if (headers.authorization !== undefined) checkClock(headers, now, clock?.name);
 }
 
 function drop(request: IncomingMessage): void {

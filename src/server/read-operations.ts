@@ -5,7 +5,7 @@
  */
 import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../common/sizes.js";
 import type { BlockBuffers } from "./block-buffers.js";
-import { type Answer, type Call, id, wholeNumber } from "./call.js";
+import { type Answer, type Call, clockOf, id, wholeNumber } from "./call.js";
 import { changedPage } from "./changed-blocks.js";
 import { invalid } from "./service-error.js";
 import type { SnapshotRecord } from "./snapshot-record.js";
@@ -60,7 +60,7 @@ function askedPage(call: Call): AskedPage {
   const atLeast = Math.max(results, MIN_RESULTS);
   const from = call.query.get("startingBlockIndex");
   return {
-    limit: Math.min(atLeast, call.pageLimit ?? atLeast),
+    limit: Math.min(atLeast, call.effects.pageLimit ?? atLeast),
     startingBlockIndex: from === null ? 0 : wholeNumber("startingBlockIndex", from),
     token: tokenOf(call, "pageToken"),
   };
@@ -69,24 +69,33 @@ function askedPage(call: Call): AskedPage {
 /** The block index that a page begins at: a token's, if there is one. */
 function startOf(context: ReadContext, call: Call, asked: AskedPage, scope: PageScope): number {
   if (asked.token === undefined) return asked.startingBlockIndex;
-  const now = call.tokensExpired ? Number.POSITIVE_INFINITY : Date.now();
+  const now = call.effects.tokensExpired ? Number.POSITIVE_INFINITY : clockOf(call);
   return context.tokens.openPageToken(asked.token, scope, now);
 }
 
-function page(
-  context: ReadContext,
-  list: "Blocks" | "ChangedBlocks",
-  entries: readonly string[],
-  record: SnapshotRecord,
-  next: number | undefined,
-  scope: PageScope,
-  expiresAt: number,
-): Answer {
-  const token =
-    next === undefined
-      ? "null"
-      : `"${context.tokens.pageToken(scope, next, Date.now() + context.pageTokenLife)}"`;
-  const body = `{"${list}":[${entries.join(",")}],"ExpiryTime":${expiresAt / 1000},"VolumeSize":${record.parameters.volumeSizeGiB},"BlockSize":${BLOCK_SIZE},"NextToken":${token}}`;
+interface Page {
+  readonly list: "Blocks" | "ChangedBlocks";
+  /** The snapshot that is listed, or the second of two. */
+  readonly record: SnapshotRecord;
+  readonly scope: PageScope;
+  /** JSON of each. */
+  readonly entries: readonly string[];
+  /** Block index to go on at; undefined at the end. */
+  readonly next: number | undefined;
+  /** Of the entries' tokens, ms since the epoch. */
+  readonly expiresAt: number;
+}
+
+function pageAnswer(context: ReadContext, call: Call, page: Page): Answer {
+  const { list, record, scope, next, expiresAt } = page;
+  const { nullList, repeatsToken } = call.effects;
+  const entries = nullList ? "null" : `[${page.entries.join(",")}]`;
+  let token: string | undefined;
+  if (next !== undefined && !nullList) {
+    token = repeatsToken ? tokenOf(call, "pageToken") : undefined;
+    token ??= context.tokens.pageToken(scope, next, clockOf(call) + context.pageTokenLife);
+  }
+  const body = `{"${list}":${entries},"ExpiryTime":${expiresAt / 1000},"VolumeSize":${record.parameters.volumeSizeGiB},"BlockSize":${BLOCK_SIZE},"NextToken":${token === undefined ? "null" : `"${token}"`}}`;
   return { status: 200, headers: { "Content-Type": "application/json" }, body };
 }
 
@@ -96,15 +105,16 @@ export async function listSnapshotBlocks(context: ReadContext, call: Call): Prom
   const record = completed(context, call.snapshotId);
   const scope = { firstSnapshotId: undefined, snapshotId: call.snapshotId };
   const from = startOf(context, call, asked, scope);
-  const expiresAt = Date.now() + context.blockTokenLife;
-  if (limit === 0) return page(context, "Blocks", [], record, from, scope, expiresAt);
+  const expiresAt = clockOf(call) + context.blockTokenLife;
+  const head = { list: "Blocks", record, scope, expiresAt } as const;
+  if (limit === 0) return pageAnswer(context, call, { ...head, entries: [], next: from });
   const view = await context.views.of(record);
   const blocks = record.parameters.volumeSizeGiB * BLOCKS_PER_GIB;
   const { blockIndexes, next } = view.page(from, limit, blocks);
   const entries = context.tokens
     .blockTokens(call.snapshotId, blockIndexes, blockIndexes.length, expiresAt)
     .map((token, i) => `{"BlockIndex":${blockIndexes[i]},"BlockToken":"${token}"}`);
-  return page(context, "Blocks", entries, record, next, scope, expiresAt);
+  return pageAnswer(context, call, { ...head, entries, next });
 }
 
 export async function listChangedBlocks(context: ReadContext, call: Call): Promise<Answer> {
@@ -125,8 +135,9 @@ export async function listChangedBlocks(context: ReadContext, call: Call): Promi
     );
   }
   const from = startOf(context, call, asked, scope);
-  const expiresAt = Date.now() + context.blockTokenLife;
-  if (limit === 0) return page(context, "ChangedBlocks", [], second, from, scope, expiresAt);
+  const expiresAt = clockOf(call) + context.blockTokenLife;
+  const head = { list: "ChangedBlocks", record: second, scope, expiresAt } as const;
+  if (limit === 0) return pageAnswer(context, call, { ...head, entries: [], next: from });
   const [firstView, secondView] = [await context.views.of(first), await context.views.of(second)];
   const { blockIndexes, inFirst, inSecond, next } = changedPage(firstView, secondView, from, limit);
   const issue = (record: SnapshotRecord) =>
@@ -138,7 +149,7 @@ export async function listChangedBlocks(context: ReadContext, call: Call): Promi
     const after = inSecond[i] === 1 ? `,"SecondBlockToken":"${secondTokens[i]}"` : "";
     entries.push(`{"BlockIndex":${blockIndexes[i]}${before}${after}}`);
   }
-  return page(context, "ChangedBlocks", entries, second, next, scope, expiresAt);
+  return pageAnswer(context, call, { ...head, entries, next });
 }
 
 export async function getSnapshotBlock(context: ReadContext, call: Call): Promise<Answer> {
@@ -149,7 +160,7 @@ export async function getSnapshotBlock(context: ReadContext, call: Call): Promis
   const wrong = () =>
     invalid("INVALID_BLOCK", `The snapshot '${snapshotId}' has no block ${blockIndex}.`);
   if (blockIndex >= record.parameters.volumeSizeGiB * BLOCKS_PER_GIB) throw wrong();
-  const now = call.tokensExpired ? Number.POSITIVE_INFINITY : Date.now();
+  const now = call.effects.tokensExpired ? Number.POSITIVE_INFINITY : clockOf(call);
   context.tokens.checkBlockToken(token, snapshotId, blockIndex, now);
   const view = await context.views.of(record);
   const buffer = context.buffers.take();

@@ -89,8 +89,15 @@ export class Store {
 
   /** @throws ServiceError SNAPSHOT_NOT_FOUND */
   get(snapshotId: string): SnapshotRecord {
+    const record = this.find(snapshotId);
+    if (record === undefined) throw noSnapshot(snapshotId);
+    return record;
+  }
+
+  /** As get; undefined where its user would not see it. */
+  find(snapshotId: string): SnapshotRecord | undefined {
     const record = this.#records.get(snapshotId);
-    if (record === undefined || record.removed === true) throw noSnapshot(snapshotId);
+    if (record === undefined || record.removed === true) return undefined;
     this.#settle(record);
     return record;
   }

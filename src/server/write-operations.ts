@@ -34,19 +34,20 @@ function json(status: number, value: unknown): Answer {
   return { status, headers, body: JSON.stringify(value) };
 }
 
-function startedAnswer(store: Store, record: SnapshotRecord): Answer {
+function startedAnswer(store: Store, record: SnapshotRecord, { effects }: Call): Answer {
   const { parameters } = record;
+  const kmsKeyArn = effects.hidesKey ? undefined : parameters.kmsKeyArn;
   return json(201, {
     SnapshotId: record.snapshotId,
     OwnerId: store.ownerId,
-    Status: record.status,
-    StartTime: record.startedAt / 1000,
+    Status: effects.startsCompleted ? "completed" : record.status,
+    StartTime: (record.startedAt + (effects.clockOffsetMs ?? 0)) / 1000,
     VolumeSize: parameters.volumeSizeGiB,
     BlockSize: BLOCK_SIZE,
     Tags: parameters.tags,
     ParentSnapshotId: parameters.parentSnapshotId,
-    KmsKeyArn: parameters.kmsKeyArn,
-    SseType: parameters.kmsKeyArn === undefined ? "none" : "sse-kms",
+    KmsKeyArn: kmsKeyArn,
+    SseType: kmsKeyArn === undefined ? "none" : "sse-kms",
     Description: parameters.description,
   });
 }
@@ -56,8 +57,8 @@ export function startSnapshot(store: Store, call: Call): Answer {
   const asked = parseStartBody(Buffer.concat(call.body), store.ownerId);
   // First of all: the same request gets the same answer, whatever has become of the parent.
   const earlier = store.startedBy(asked);
-  if (earlier !== undefined) return startedAnswer(store, earlier);
-  if (asked.parentSnapshotId === undefined) return startedAnswer(store, store.start(asked));
+  if (earlier !== undefined) return startedAnswer(store, earlier, call);
+  if (asked.parentSnapshotId === undefined) return startedAnswer(store, store.start(asked), call);
   const parent = store.get(asked.parentSnapshotId);
   if (parent.status !== "completed") {
     throw invalid(
@@ -72,7 +73,7 @@ export function startSnapshot(store: Store, call: Call): Answer {
     );
   }
   // A child of an encrypted parent is encrypted with the parent's key.
-  return startedAnswer(store, store.start(asked, parent.parameters.kmsKeyArn));
+  return startedAnswer(store, store.start(asked, parent.parameters.kmsKeyArn), call);
 }
 
 export async function putSnapshotBlock(store: Store, call: Call): Promise<Answer> {

@@ -15,7 +15,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MIB } from "../../src/common/sizes.js";
-import type { FaultAction } from "../../src/server/fault-rule.js";
+import type { FaultAction } from "../../src/server/fault-table.js";
 import { Rig } from "../support/rig.js";
 import { CLI, must, run, until } from "../support/scratch.js";
 

@@ -115,7 +115,9 @@ test("a seeded share hits the same calls each time", () => {
     faults.add({ action: "error", probability: 0.3, seed: 5 });
     return Array.from(
       { length: 1000 },
-      (_, i) => faults.decide("GetSnapshotBlock", "snap-1", i, true) !== undefined,
+      (_, blockIndex) =>
+        faults.decide({ operation: "GetSnapshotBlock", snapshotId: "snap-1", blockIndex }, true) !==
+        undefined,
     );
   };
   const hits = sequence();

@@ -40,13 +40,18 @@ describe.skipIf(!existsSync(CLI))("ebsmount serve (needs npm run build)", () => 
     const faults = join(temporaryFolder(), "faults.json");
     writeFileSync(faults, '[{"action":"error","operations":["StartSnapshot"]}]');
     const synthetic = "size=64TiB,written=all,seed=1";
-    const run = serve("--store", store, "--faults", faults, "--synthetic", synthetic);
+    const fault = "throttle-old-name,operations=ListSnapshotBlocks,skip=1";
+    const args = ["--store", store, "--faults", faults, "--fault", fault];
+    const run = serve(...args, "--synthetic", synthetic);
     const client = clientOf(await urlOf(run));
     const { value } = (await run.lines.next()) as { value: string };
     const SnapshotId = value.slice("Synthetic snapshot ".length);
     const list = await client.send(new ListSnapshotBlocksCommand({ SnapshotId }));
     expect(list.VolumeSize).toBe(65_536);
     await expect(start(client)).rejects.toMatchObject({ name: "InternalServerException" });
+    await expect(client.send(new ListSnapshotBlocksCommand({ SnapshotId }))).rejects.toMatchObject({
+      name: "RequestThrottleException",
+    });
     run.child.kill("SIGTERM");
     expect(await run.exit).toBe(0);
     const again = serve("--store", store);
@@ -75,6 +80,10 @@ describe.skipIf(!existsSync(CLI))("ebsmount serve (needs npm run build)", () => 
     expect(await refused("--store", free, "--access-key-id", "x")).toEqual([
       2,
       expect.stringMatching(/^ebsmount: Checking signatures needs both.*$/),
+    ]);
+    expect(await refused("--store", free, "--fault", "unreadable=x")).toEqual([
+      2,
+      expect.stringMatching(/^ebsmount: A fault rule is wrong: count must be.*$/),
     ]);
     expect(await refused("--store", free, "--faults", "/nowhere")).toEqual([
       2,

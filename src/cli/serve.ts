@@ -14,6 +14,7 @@ interface ServeOptions {
   readonly store: string;
   readonly port: number;
   readonly host: string;
+  readonly likeAws: boolean;
   readonly fault: readonly string[];
   readonly faults?: string;
   readonly synthetic: readonly string[];
@@ -24,7 +25,7 @@ interface ServeOptions {
   readonly blockTokenLife: number;
   readonly pageTokenLife: number;
   readonly timeoutMinute: number;
-  readonly maxPending: number;
+  readonly maxPending?: number;
   readonly sync: boolean;
 }
 
@@ -61,6 +62,11 @@ export function registerServe(program: Command): void {
     .option("--port <n>", "port to listen on; 0: any free one", portNumber, 0)
     .option("--host <address>", "address to listen on", "127.0.0.1")
     .option(
+      "--like-aws",
+      "with the real service's habits: late, throttled, eventually consistent",
+      false,
+    )
+    .option(
       "--fault <name>",
       "a fault to order, e.g. eventual-start or unreadable=3,blocks=0-99 (repeatable); docs/endpoint.md lists them",
       collect,
@@ -96,7 +102,7 @@ export function registerServe(program: Command): void {
     .option("--block-token-life <s>", "seconds that block tokens live", amount, 7 * 24 * 3600)
     .option("--page-token-life <s>", "seconds that page tokens live", amount, 3600)
     .option("--timeout-minute <s>", "seconds in a minute of a snapshot's Timeout", amount, 60)
-    .option("--max-pending <n>", "snapshots that may be pending at a time", amount, 100)
+    .option("--max-pending <n>", "snapshots that may be pending at a time (default: 100)", amount)
     .option("--sync", "acknowledge only what is on the disk", false)
     .action(serve);
 }
@@ -119,6 +125,7 @@ async function serve(options: ServeOptions): Promise<void> {
       host: options.host,
       ...(credentials === undefined ? {} : { credentials }),
       faults,
+      likeAws: options.likeAws,
       sync: options.sync,
       ...(options.completionDelay !== undefined && {
         completionDelayMs: options.completionDelay * 1000,
@@ -126,7 +133,7 @@ async function serve(options: ServeOptions): Promise<void> {
       blockTokenLifeMs: options.blockTokenLife * 1000,
       pageTokenLifeMs: options.pageTokenLife * 1000,
       minuteMs: options.timeoutMinute * 1000,
-      maxPending: options.maxPending,
+      ...(options.maxPending !== undefined && { maxPending: options.maxPending }),
     });
     try {
       const synthetic = specs.map((spec) => endpoint.createSynthetic(spec));

@@ -15,6 +15,7 @@ import type { Answer, Call } from "./call.js";
 import type { FaultRule } from "./fault-rule.js";
 import { Faults } from "./faults.js";
 import { createHandler } from "./http-handler.js";
+import { LIKE_AWS, type LikeAws } from "./like-aws.js";
 import {
   getSnapshotBlock,
   listChangedBlocks,
@@ -44,6 +45,8 @@ export interface EndpointOptions {
   /** Checked where given; any signature, or none, is accepted otherwise. */
   readonly credentials?: Credentials;
   readonly faults?: readonly FaultRule[];
+  /** With the real service's habits (like-aws.ts), for as long as the endpoint runs. */
+  readonly likeAws?: boolean;
   /** Acknowledge only what is on the disk: safe from power loss, not only from kill -9. */
   readonly sync?: boolean;
   /**
@@ -79,17 +82,21 @@ export interface Endpoint {
 /** @throws Failure where the folder cannot be used or the port is taken. */
 export async function startEndpoint(options: EndpointOptions): Promise<Endpoint> {
   const log = options.log ?? ((message) => console.error(message));
+  const like: Partial<LikeAws> = options.likeAws ? LIKE_AWS : {};
   const store = new Store({
     folder: options.store,
     sync: options.sync ?? false,
     minuteMs: options.minuteMs ?? 60_000,
-    completionDelayMs: options.completionDelayMs,
-    maxPending: options.maxPending ?? 100,
+    completionDelayMs: options.completionDelayMs ?? like.completionDelayMs,
+    maxPending: options.maxPending ?? like.maxPending ?? 100,
     log,
   });
   const views = new Views(store);
   const buffers = new BlockBuffers();
-  const faults = new Faults({ lookUp: (snapshotId) => store.find(snapshotId) });
+  const faults = new Faults({
+    habits: like.habits ?? [],
+    lookUp: (snapshotId) => store.find(snapshotId),
+  });
   const stats = new Stats();
   faults.add(...(options.faults ?? []));
   const context: ReadContext = {

@@ -1,6 +1,7 @@
 /**
  * The whole product on one machine for an end-to-end test: a local endpoint in this process, and the
- * built command line in others, pointed at it and at a state folder of its own.
+ * built command line in others, pointed at it and at a state folder of its own. With
+ * EBSMOUNT_TEST_LIKE_AWS=1 the endpoint has the real service's habits (scripts/test-like-aws).
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
@@ -15,7 +16,8 @@ export class Rig {
 
   static async start(options: Partial<EndpointOptions> = {}): Promise<Rig> {
     const scratch = new Scratch();
-    const endpoint = await startEndpoint({ store: scratch.file("store"), ...options });
+    const likeAws = process.env.EBSMOUNT_TEST_LIKE_AWS === "1";
+    const endpoint = await startEndpoint({ store: scratch.file("store"), likeAws, ...options });
     scratch.undo(() => endpoint.close());
     return new Rig(scratch, endpoint);
   }

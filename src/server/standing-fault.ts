@@ -88,7 +88,8 @@ export class StandingFault {
     if (snapshot === undefined) return false;
     const { status, startedAt, completesAt } = snapshot;
     if (status !== (action === "eventual-start" ? "pending" : "completed")) return false;
-    const since = action === "eventual-start" ? startedAt : (completesAt ?? startedAt);
+    // A synthetic snapshot has been there ever since.
+    const since = action === "eventual-start" ? startedAt : (completesAt ?? 0);
     if (ms !== undefined && Date.now() - since >= ms) return false;
     const limit = requests ?? (ms === undefined ? EARLY_REQUESTS : Number.POSITIVE_INFINITY);
     return (early.get(snapshotId) ?? 0) < limit;

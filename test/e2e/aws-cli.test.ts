@@ -132,7 +132,7 @@ test.skipIf(!hasAws)(`aws ebs, all six operations${hasAws ? "" : ` (no ${AWS})`}
   ).rejects.toThrow(/ResourceNotFoundException.*does not exist/s);
 });
 
-test.skipIf(!hasAws)("aws ebs, told why it is refused", async () => {
+test.skipIf(!hasAws)("aws ebs, refused by the names that AWS gives", async () => {
   const { endpoint } = await rig({ credentials: CREDENTIALS });
   const env = environment(temporaryFolder());
   const refused = async (more: object, ...args: string[]) => {

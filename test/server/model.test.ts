@@ -4,13 +4,16 @@
  * every response has the model's members. Requests are written by hand: an SDK would not send most.
  */
 import { existsSync, readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
 import { type Endpoint, startEndpoint } from "../../src/server/endpoint.js";
 import { Scratch } from "../support/scratch.js";
 import { blockOf, sha256 } from "./rig.js";
 
-const MODEL = "/usr/lib/python3/dist-packages/botocore/data/ebs/2019-11-02/service-2.json";
+/** Debian's; newer packages have it compressed. */
+const FOLDER = "/usr/lib/python3/dist-packages/botocore/data/ebs/2019-11-02";
+const MODEL = [`${FOLDER}/service-2.json`, `${FOLDER}/service-2.json.gz`].find(existsSync);
 
 interface Member {
   readonly shape: string;
@@ -49,12 +52,17 @@ interface Model {
 
 type Input = Readonly<Record<string, unknown>>;
 
-const isHere = existsSync(MODEL);
-const model: Model = isHere
-  ? (JSON.parse(readFileSync(MODEL, "utf8")) as Model)
-  : { operations: {}, shapes: {} };
+const model: Model = readModel();
+const isHere = MODEL !== undefined;
 const shapeOf = (name: string): Shape => model.shapes[name]!;
 const inputOf = (name: string): Shape => shapeOf(model.operations[name]!.input.shape);
+
+function readModel(): Model {
+  if (MODEL === undefined) return { operations: {}, shapes: {} };
+  const bytes = readFileSync(MODEL);
+  const text = MODEL.endsWith(".gz") ? gunzipSync(bytes) : bytes;
+  return JSON.parse(text.toString("utf8")) as Model;
+}
 
 /** In botocore 1.43's model; an older one may lack them. */
 const NEWER_MEMBERS = ["SseType"];
@@ -246,7 +254,7 @@ const parameters = Object.keys(model.operations).flatMap((operation) =>
   ),
 );
 
-describe.skipIf(!isHere)(`the model of botocore${isHere ? "" : ` (no ${MODEL})`}`, () => {
+describe.skipIf(!isHere)(`the model of botocore${isHere ? "" : ` (not in ${FOLDER})`}`, () => {
   test("has something to say", () => {
     expect(parameters.length).toBeGreaterThan(25);
     const tried = parameters.flatMap(([, , { shape }]) => {

@@ -39,6 +39,11 @@ export function wrongLength(headers: Readonly<Record<string, string>>): string |
   return undefined;
 }
 
+/** A head that starts with a status line of HTTP/1.0 or 1.1. */
+export function isHttp1(text: string): boolean {
+  return /^HTTP\/1\.[01] \d{3}/.test(text);
+}
+
 /** Where the last line that starts with HTTP/ ends; a value may hold the same letters. */
 function lastStatusLine(text: string, found: number): number {
   for (let at = found; at >= 0; at = at === 0 ? -1 : text.lastIndexOf("HTTP/", at - 1)) {

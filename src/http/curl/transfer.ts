@@ -8,7 +8,7 @@
  * which costs only what is written.
  */
 import { HttpError } from "../http-error.js";
-import { readFinalHeaders, wrongLength } from "../response-head.js";
+import { isHttp1, readFinalHeaders, wrongLength } from "../response-head.js";
 import {
   type HttpRequest,
   type HttpResponse,
@@ -150,7 +150,12 @@ export class Transfer {
     if (code !== CODE.OK) throw this.#failure(code, headBytes, bodyBytes, destination);
     const { host } = destination;
     const status = this.#info(INFO.RESPONSE_CODE);
-    const headers = readFinalHeaders(this.#headText(headBytes));
+    const head = this.#headText(headBytes);
+    if (!isHttp1(head)) {
+      const message = `what ${host} sent is not HTTP/1.1`;
+      throw new HttpError({ kind: "protocol", message, host });
+    }
+    const headers = readFinalHeaders(head);
     if (headers === undefined) {
       const message = `the connection to ${host} ended inside the response's head`;
       throw new HttpError({ kind: "lost", message, host });
@@ -266,9 +271,14 @@ export class Transfer {
     return this.bodyBytes + this.#info(INFO.HEADER_SIZE) + (this.isConnected ? 1 : 0);
   }
 
-  /** The connection is made, to the proxy where there is one. Of a kept one libcurl may not tell the port. */
+  /**
+   * The connection is made, to the proxy where there is one. libcurl 7 has a local port from then on, but a time
+   * only after TLS; libcurl 8 has the port while it still connects. Of a kept one there may be neither.
+   */
   get isConnected(): boolean {
-    return this.#info(INFO.LOCAL_PORT) !== 0 || this.#info(INFO.PRETRANSFER_TIME) > 0;
+    const isSeven = this.#curl.versionNumber < 0x080000;
+    const sign = isSeven ? INFO.LOCAL_PORT : INFO.CONNECT_TIME;
+    return this.#info(sign) !== 0 || this.#info(INFO.PRETRANSFER_TIME) > 0;
   }
 
   /** Descriptor of the connection, once the transfer has ended and if it is kept; else -1. */

@@ -54,6 +54,8 @@ function variable(env: Environment, name: string): string | undefined {
  * @throws HttpError "invalid-request" if the proxy's own URL cannot be used; it names the variable only.
  */
 export function proxyFor(url: string | URL, settings: ProxySettings): ProxyRoute | undefined {
+  const { httpProxy, httpsProxy } = settings;
+  if (httpProxy === undefined && httpsProxy === undefined) return undefined;
   const { protocol, hostname, port } = new URL(url);
   const isSecure = protocol === "https:";
   const value = isSecure ? settings.httpsProxy : settings.httpProxy;

@@ -23,6 +23,8 @@ import type { CLibrary, CurlLibrary, Pointer } from "./library.js";
 /** Size of libcurl's error buffer. Source: CURL_ERROR_SIZE. */
 const ERROR_SIZE = 256;
 const NO_BYTES = new Uint8Array(0);
+/** Memory that a handle keeps between requests, bytes: the response to a put, an error's body. */
+const KEPT_BYTES = 256 * 1024;
 /** A body of no bytes still needs an address. */
 const ONE_BYTE = new Uint8Array(8);
 /** Headers that libcurl writes itself, from what it sends. */
@@ -48,9 +50,10 @@ export class Transfer {
   #headStream: Pointer | null = null;
   #bodyStream: Pointer | null = null;
   #headers: Pointer | null = null;
-  /** Anonymous memory for a body without a target. */
+  /** Anonymous memory for a body without a target; kept where it is no more than KEPT_BYTES. */
   #mapped: Pointer | null = null;
   #mappedBytes = 0;
+  #writesMapped = false;
   #request: HttpRequest | undefined;
 
   /** @param number of the handle, which no other of the transport has. */
@@ -82,10 +85,8 @@ export class Transfer {
     this.#words[0] = 0;
     this.#headStream = this.#c.openMemory(this.#head, MAX_HEAD_BYTES);
     const target = this.#writesInto(request);
-    if (target === undefined) {
-      this.#mappedBytes = Math.max(limit, 1);
-      this.#mapped = this.#c.map(this.#mappedBytes);
-    }
+    this.#writesMapped = target === undefined;
+    if (target === undefined) this.#map(Math.max(limit, 1));
     const memory = target ?? this.#mapped;
     this.#bodyStream = memory === null ? null : this.#c.openMemory(memory, Math.max(limit, 1));
     if (this.#headStream === null || this.#bodyStream === null) {
@@ -97,6 +98,19 @@ export class Transfer {
     this.#setMethod(request);
     this.#setHeaders(request);
     curl.setText(easy, OPTION.URL, request.url);
+  }
+
+  #map(bytes: number): void {
+    if (bytes <= this.#mappedBytes) return;
+    this.#unmap();
+    this.#mapped = this.#c.map(Math.max(bytes, KEPT_BYTES));
+    this.#mappedBytes = this.#mapped === null ? 0 : Math.max(bytes, KEPT_BYTES);
+  }
+
+  #unmap(): void {
+    if (this.#mapped !== null) this.#c.unmap(this.#mapped, this.#mappedBytes);
+    this.#mapped = null;
+    this.#mappedBytes = 0;
   }
 
   #setMethod({ method, body }: HttpRequest): void {
@@ -186,7 +200,9 @@ export class Transfer {
       const message = `the response of ${host} has ${bodyBytes} bytes instead of ${target.length}`;
       throw new HttpError({ kind: "body-too-short", message, host });
     }
-    if (this.#mapped !== null) this.#c.copy(target, this.#mapped, bodyBytes);
+    if (this.#writesMapped && this.#mapped !== null) {
+      this.#c.copy(target, this.#mapped, bodyBytes);
+    }
     return NO_BYTES;
   }
 
@@ -204,7 +220,7 @@ export class Transfer {
   /** A success whose body is longer than a target that it is not written into. */
   get isTooLong(): boolean {
     const target = this.#request?.target;
-    if (target === undefined || this.#mapped === null) return false;
+    if (target === undefined || !this.#writesMapped) return false;
     const status = this.#info(INFO.RESPONSE_CODE);
     if (status < 200 || status >= 300) return false;
     const length = Math.max(this.#info(INFO.CONTENT_LENGTH), this.#position(this.#bodyStream));
@@ -253,11 +269,10 @@ export class Transfer {
     if (this.#headers !== null) curl.freeTexts(this.#headers);
     if (this.#headStream !== null) this.#c.closeStream(this.#headStream);
     if (this.#bodyStream !== null) this.#c.closeStream(this.#bodyStream);
-    if (this.#mapped !== null) this.#c.unmap(this.#mapped, this.#mappedBytes);
+    if (this.#mappedBytes > KEPT_BYTES) this.#unmap();
     this.#headers = null;
     this.#headStream = null;
     this.#bodyStream = null;
-    this.#mapped = null;
     this.#request = undefined;
   }
 
@@ -289,6 +304,7 @@ export class Transfer {
   close(): void {
     this.#curl.easyCleanup(this.easy);
     this.route.free();
+    this.#unmap();
   }
 
   #position(stream: Pointer | null): number {

@@ -27,7 +27,7 @@ const names = new Map<string, Found>();
 /**
  * All addresses of a host, IPv4 and IPv6, at least one, in the order to try them.
  * @param host a name, or an address without brackets, which is returned as it is.
- * @throws HttpError "name"
+ * @throws HttpError "name", without `host`: the transport knows the port.
  */
 export function resolveHost(host: string): Promise<readonly string[]> {
   if (isIP(host) !== 0) return Promise.resolve([host]);
@@ -89,5 +89,5 @@ const WORDS: Readonly<Record<string, string>> = {
 
 function notFound(host: string, why: string | undefined, cause?: unknown): HttpError {
   const message = `cannot look up the address of ${host}: ${why ?? "the system's look-up failed"}`;
-  return new HttpError({ kind: "name", message, host }, { cause });
+  return new HttpError({ kind: "name", message }, { cause });
 }

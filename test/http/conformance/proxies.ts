@@ -162,7 +162,11 @@ export function proxies(subject: Subject): void {
       const transport = await subject.transport(through(proxy));
       const stallMs = STALL_MS;
       expect((await get(transport, "https://service.example/", { stallMs })).status).toBe(200);
-      const error = await failure(get(transport, "https://never.example/", { stallMs }), "stalled");
+      const error = await failure(
+        get(transport, "https://never.example/", { stallMs }),
+        "stalled",
+        "proxy",
+      );
       expect(error.message).toContain(proxy.url.split("/")[2] as string);
     });
   });
@@ -187,7 +191,7 @@ export function proxies(subject: Subject): void {
       fakeNames({ "no-proxy-here.example": "ENOTFOUND" });
       const url = "http://no-proxy-here.example:3128";
       const transport = await subject.transport({ proxies: { httpsProxy: url } });
-      const error = await failure(get(transport, "https://service.example/"), "proxy");
+      const error = await failure(get(transport, "https://service.example/"), "proxy", "name");
       expect(error.message).toContain("no-proxy-here.example");
     });
 

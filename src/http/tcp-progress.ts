@@ -25,17 +25,23 @@ let isMissing = false;
 const info = Buffer.alloc(TCP_INFO_BYTES);
 const length = new Uint32Array(1);
 
+/** Bytes of a connection since it was made, those of TLS included. */
+export interface TcpProgress {
+  /** Sent, and acknowledged by the peer. */
+  readonly sent: number;
+  readonly received: number;
+}
+
 /**
- * A number that grows when a byte is received, or sent and acknowledged.
  * @param fd of a connected TCP socket.
  * @returns undefined where the kernel does not say, or koffi does not load.
  */
-export function tcpBytesMoved(fd: number): number | undefined {
+export function tcpProgress(fd: number): TcpProgress | undefined {
   length[0] = TCP_INFO_BYTES;
   if (load()?.(fd, IPPROTO_TCP, TCP_INFO, info, length) !== 0) return undefined;
   if (length[0] !== TCP_INFO_BYTES) return undefined;
-  const acknowledged = info.readBigUInt64LE(BYTES_ACKED_OFFSET);
-  return Number(acknowledged + info.readBigUInt64LE(BYTES_RECEIVED_OFFSET));
+  const sent = Number(info.readBigUInt64LE(BYTES_ACKED_OFFSET));
+  return { sent, received: Number(info.readBigUInt64LE(BYTES_RECEIVED_OFFSET)) };
 }
 
 function load(): GetSocketOption | undefined {

@@ -11,6 +11,7 @@ import type { DialState, Route } from "./dialer.js";
 import { exchangeError, make, placeOf } from "./errors.js";
 import { type GateRefusal, HeadGate } from "./head-gate.js";
 import { ResponseReader } from "./response-reader.js";
+import { progressOf } from "./socket-progress.js";
 import { MISSING_USER, proxyAuthorization } from "./tunnel.js";
 
 /** Headers that follow from the connection and the body, and are undici's to write. */
@@ -36,6 +37,8 @@ export class Connection {
   readonly #gate: HeadGate;
   #refuse: (why: GateRefusal) => void = () => {};
   #wasUsed = false;
+  /** Bytes of the request's body that the peer has, and of the response's body. */
+  #bodyBytes: () => number = () => 0;
 
   /** @param closed called once when it has ended. */
   constructor(socket: Socket, route: Route, state: DialState, closed: (self: Connection) => void) {
@@ -50,6 +53,11 @@ export class Connection {
   /** It can take another request. */
   get isUsable(): boolean {
     return !this.#socket.destroyed && this.#socket.writable;
+  }
+
+  /** Bytes of the bodies of the request under way that have moved, both ways. */
+  get bodyBytes(): number {
+    return this.#bodyBytes();
   }
 
   /** After it, no target is written and no body is read. */
@@ -89,6 +97,11 @@ export class Connection {
             );
           },
         });
+        const sentBefore = progressOf(this.state.tcp).sent + headBytes(request, route);
+        this.#bodyBytes = () => {
+          const sent = progressOf(this.state.tcp).sent - sentBefore;
+          return reader.bodyBytes + Math.min(Math.max(sent, 0), request.body?.length ?? 0);
+        };
         abort = () => {
           reader.stop();
           reject(signal.reason);
@@ -112,6 +125,7 @@ export class Connection {
     } finally {
       signal.removeEventListener("abort", abort);
       this.#refuse = () => this.destroy();
+      this.#bodyBytes = () => 0;
     }
   }
 
@@ -138,6 +152,13 @@ export class Connection {
     };
     this.#client.dispatch(body === undefined ? options : { ...options, body }, reader);
   }
+}
+
+/** At least the bytes that go before a request's body, on the wire; TLS adds some to each record. */
+function headBytes({ url, headers }: HttpRequest, { target }: Route): number {
+  let bytes = url.length + 100;
+  for (const [name, value] of Object.entries(headers)) bytes += name.length + value.length + 4;
+  return target.isSecure ? bytes + 1024 : bytes;
 }
 
 function isUnsendable(error: Error): boolean {

@@ -8,17 +8,16 @@
  * A request takes a place (connections.ts), dials if the place holds no kept connection (dialer.ts), and
  * sends over it (connection.ts). One AbortController a request ends whichever of these is under way.
  */
-import type { Socket } from "node:net";
 import { checkRequest } from "../check-request.js";
 import { abortError } from "../http-error.js";
 import { proxyFor } from "../proxies.js";
-import { tcpBytesMoved } from "../tcp-progress.js";
 import type { HttpRequest, HttpResponse, HttpTransport, TransportSettings } from "../transport.js";
 import { describeUndici } from "./client.js";
 import { Connection, StaleConnection } from "./connection.js";
 import { Connections, type Place } from "./connections.js";
 import { type DialState, dial, type Route, routeTo } from "./dialer.js";
 import { dialError, stallError } from "./errors.js";
+import { progressOf } from "./socket-progress.js";
 import { watchForStall } from "./stall-watch.js";
 import { TrustContext } from "./trust-context.js";
 
@@ -68,10 +67,16 @@ export class UndiciTransport implements HttpTransport {
     const place = await this.#connections.take(route.key, stop.signal);
     // The wait in line was others' time.
     let state: DialState = place.connection?.state ?? { stage: "name" };
+    let bodyBytes = 0;
     const unwatch = watchForStall(
       request.stallMs,
-      () => `${state.stage} ${state.tcp === undefined ? 0 : bytesMoved(state.tcp)}`,
-      () => request.progress?.(state.tcp === undefined ? 0 : bytesMoved(state.tcp)),
+      () => `${state.stage} ${JSON.stringify(progressOf(state.tcp))}`,
+      () => {
+        const moved = place.connection?.bodyBytes ?? 0;
+        if (moved <= bodyBytes) return;
+        bodyBytes = moved;
+        request.progress?.(moved);
+      },
       () => stop.abort(stallError(route, state, request.stallMs)),
     );
     try {
@@ -107,16 +112,4 @@ export class UndiciTransport implements HttpTransport {
       throw signal.aborted ? signal.reason : dialError(error, route, state);
     }
   }
-}
-
-/** A number that grows when a byte of a connection moves. */
-function bytesMoved(socket: Socket): number {
-  // Node's types show neither the descriptor nor libuv's queue.
-  const { _handle: handle } = socket as unknown as {
-    _handle?: { fd?: number; writeQueueSize?: number } | null;
-  };
-  const fd = handle?.fd ?? -1;
-  // What the kernel has taken, where nothing better is known.
-  const taken = socket.bytesRead + socket.bytesWritten - (handle?.writeQueueSize ?? 0);
-  return fd < 0 || socket.destroyed ? 0 : (tcpBytesMoved(fd) ?? taken);
 }

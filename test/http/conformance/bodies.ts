@@ -106,8 +106,9 @@ export function bodies(subject: Subject): void {
       let pieces: Uint8Array[] = [];
       let isLast = false;
       const server = await subject.serve(scheme, async (exchange) => {
+        const ends = isLast;
         await exchange.write(...pieces);
-        if (isLast) exchange.socket.end();
+        if (ends) exchange.socket.end();
       });
       const transport = await subject.transport();
       const shape = fc.constantFrom("length", "chunked", "close");

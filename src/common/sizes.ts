@@ -8,7 +8,7 @@ export const BLOCK_SIZE = 524_288;
 /** Bytes in a sector, the unit in which written data is tracked. */
 export const SECTOR_SIZE = 512;
 export const SECTORS_PER_BLOCK = BLOCK_SIZE / SECTOR_SIZE;
-const KIB = 1024;
+export const KIB = 1024;
 export const MIB = 1024 * KIB;
 export const GIB = 1024 * MIB;
 export const TIB = 1024 * GIB;

@@ -5,7 +5,10 @@
  * never zeros in place of data that could not be had.
  */
 
-/** A run of bytes that is either written (`data`) or reads as zeros (`hole`). */
+/**
+ * A run of bytes that was written, zeros included (`data`), or never was and reads as zeros (`hole`).
+ * A hole is absent from a snapshot: a volume made of it may read as anything there.
+ */
 export interface Extent {
   readonly offset: number;
   readonly length: number;
@@ -49,7 +52,12 @@ export interface BlockDevice {
 /** A disk that can be written. What a write returned for is seen by every later read. */
 export interface WritableBlockDevice extends BlockDevice {
   write(offset: number, source: Uint8Array): Promise<void>;
-  /** Turns the range to zeros. */
+  /** Writes zeros: data, as any other. */
+  zero(offset: number, length: number): Promise<void>;
+  /**
+   * Turns the range to zeros that nobody needs: a hole, where there is no data below.
+   * @throws Failure EOPNOTSUPP where discards are not taken; then nothing has changed.
+   */
   discard(offset: number, length: number): Promise<void>;
   /** Resolves when everything written before the call is durable on the local disk. */
   flush(): Promise<void>;

@@ -3,16 +3,14 @@
  * shared buffer of zeros, which its views lend again and again.
  */
 import { Failure } from "../common/failure.js";
-import { MIB } from "../common/sizes.js";
+import { ZEROS } from "../common/zeros.js";
 import type { BlockDevice, Extent, View } from "./block-device.js";
-
-const ZEROS = new Uint8Array(MIB);
 
 /** A view of `length` zero bytes; the parts share memory and must not be written. */
 export function zeroView(length: number): View {
   const parts: Uint8Array[] = [];
-  for (let left = length; left > 0; left -= MIB) {
-    parts.push(left >= MIB ? ZEROS : ZEROS.subarray(0, left));
+  for (let left = length; left > 0; left -= ZEROS.length) {
+    parts.push(left >= ZEROS.length ? ZEROS : ZEROS.subarray(0, left));
   }
   return { parts, release: () => {} };
 }

@@ -79,7 +79,13 @@ export interface FileSystem {
    * @throws Failure EBADF where the handle is not open for writing, EROFS, ENOSPC, EFBIG past the end.
    */
   write(handle: number, offset: number, data: Uint8Array): Promise<void>;
-  /** FALLOC_FL_PUNCH_HOLE and FALLOC_FL_ZERO_RANGE: the range reads as zeros after. */
+  /** Writes zeros (FALLOC_FL_ZERO_RANGE). Throws as write. */
+  zero(handle: number, offset: number, length: number): Promise<void>;
+  /**
+   * Makes the range read as zeros that nobody needs (FALLOC_FL_PUNCH_HOLE); what is past the end of
+   * the file is left out. Throws as write.
+   * @throws Failure EOPNOTSUPP where the device takes no discards.
+   */
   discard(handle: number, offset: number, length: number): Promise<void>;
   /** Resolves when what was written is durable on the local disk (fsync, fdatasync). */
   flush(handle: number): Promise<void>;

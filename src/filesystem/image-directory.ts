@@ -196,22 +196,18 @@ class ImageDirectory implements FileSystem {
     return available <= 0 ? Promise.resolve(EMPTY_VIEW) : device.view(offset, available, signal);
   }
 
-  async write(handle: number, offset: number, data: Uint8Array): Promise<void> {
-    const { node, sync } = this.#handle(handle);
-    const device = this.#writableAt(handle, offset, data.byteLength);
-    if (data.byteLength > 0) await device.write(offset, data);
-    node.modifiedAt = Date.now() / 1000;
-    if (sync) await device.flush();
+  write(handle: number, offset: number, data: Uint8Array): Promise<void> {
+    return this.#change(handle, offset, data.byteLength, (device) => device.write(offset, data));
+  }
+
+  zero(handle: number, offset: number, length: number): Promise<void> {
+    return this.#change(handle, offset, length, (device) => device.zero(offset, length));
   }
 
   async discard(handle: number, offset: number, length: number): Promise<void> {
-    const { node, sync } = this.#handle(handle);
-    const inside = Math.min(length, node.device.size - offset);
+    const inside = Math.min(length, this.#handle(handle).node.device.size - offset);
     if (inside <= 0) return;
-    const device = this.#writableAt(handle, offset, inside);
-    await device.discard(offset, inside);
-    node.modifiedAt = Date.now() / 1000;
-    if (sync) await device.flush();
+    await this.#change(handle, offset, inside, (device) => device.discard(offset, inside));
   }
 
   async flush(handle: number): Promise<void> {
@@ -230,6 +226,20 @@ class ImageDirectory implements FileSystem {
 
   release(handle: number): void {
     this.#handles.delete(handle);
+  }
+
+  /** Runs `change` on bytes that the handle may change; durable after it where the open asked so. */
+  async #change(
+    handle: number,
+    offset: number,
+    length: number,
+    change: (device: WritableBlockDevice) => Promise<void>,
+  ): Promise<void> {
+    const { node, sync } = this.#handle(handle);
+    const device = this.#writableAt(handle, offset, length);
+    if (length > 0) await change(device);
+    node.modifiedAt = Date.now() / 1000;
+    if (sync) await device.flush();
   }
 
   #writableAt(handle: number, offset: number, length: number): WritableBlockDevice {

@@ -22,7 +22,7 @@ export interface BackgroundOptions {
 
 /** Blocks that are remembered as written; others are left to the commit. */
 const MAX_WAITING = 1_000_000;
-/** A write or discard of more blocks than this is left to the commit. */
+/** A change of more blocks than this is left to the commit. */
 const MAX_RANGE = 4096;
 /** Blocks taken up in one round. */
 const MAX_ROUND = 1024;
@@ -87,7 +87,7 @@ export class BackgroundUpload {
 
   #enqueueAll(): void {
     for (const run of this.upload.device.dirtyRuns()) {
-      if (run.kind !== "zero") {
+      if (run.kind !== "hole") {
         for (let first = run.first; first < run.end; first += MAX_RANGE) {
           if (this.#waiting.size >= MAX_WAITING) return;
           this.#touched(first, Math.min(run.end, first + MAX_RANGE));

@@ -95,7 +95,7 @@ class Commit {
     this.#done = 0;
     this.#total = 0;
     for (const run of this.#upload.device.dirtyRuns()) {
-      if (run.kind !== "zero") this.#total += run.end - run.first;
+      if (run.kind !== "hole") this.#total += run.end - run.first;
     }
     this.#report();
     const settle = async (block: number, stop: AbortSignal) => {
@@ -112,11 +112,11 @@ class Commit {
     await runParallel(() => this.#intents(), concurrency, settle, signal);
   }
 
-  /** Blocks that may differ from the base: of discarded ranges only where the base has data. */
+  /** Blocks that may have to be put: of discarded ranges only where the base has data. */
   async *#dirtyBlocks(): AsyncGenerator<number> {
     const { device } = this.#upload;
     for (const run of device.dirtyRuns()) {
-      if (run.kind !== "zero") {
+      if (run.kind !== "hole") {
         for (let block = run.first; block < run.end; block++) yield block;
         continue;
       }

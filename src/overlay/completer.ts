@@ -132,7 +132,7 @@ export class Completer {
   async #someBlock(): Promise<number | undefined> {
     const { attempt, device } = this.#upload;
     for await (const { blockIndex } of attempt.log.entries()) return blockIndex;
-    for (const run of device.dirtyRuns()) if (run.kind !== "zero") return run.first;
+    for (const run of device.dirtyRuns()) if (run.kind !== "hole") return run.first;
     return undefined;
   }
 

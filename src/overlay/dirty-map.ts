@@ -1,8 +1,8 @@
 /**
  * Which sectors of the volume are dirty, and how. Two levels, neither sized by the volume: a group
  * of 1024 blocks (512 MiB) exists only once something in it is dirty, and is one number while all of
- * it is in one state, so discarding 64 TiB costs 131,072 numbers; else it holds one byte a block and,
- * for blocks whose sectors differ, two bits a sector (sector-states.ts). Sectors written in part keep
+ * it is in one state, so zeroing 64 TiB costs 131,072 numbers; else it holds one byte a block and,
+ * for blocks whose sectors differ, four bits a sector (sector-states.ts). Sectors written in part keep
  * a mask of their written bytes (sector-masks.ts) until the rest is written. A sector never becomes
  * clean again, nor partly written again.
  */
@@ -13,8 +13,11 @@ import {
   countData,
   DATA,
   getState,
+  HOLE,
+  hasWritten,
   newStates,
   PARTIAL,
+  type RunState,
   runEndIn,
   type SectorState,
   STATES_BYTES,
@@ -27,25 +30,23 @@ const SECTORS_PER_GROUP = BLOCKS_PER_GROUP * SECTORS_PER_BLOCK;
 /** State of a block whose sectors differ. */
 export const MIXED = 3;
 
-/** A run of blocks [first, end) that are all zeros, all written, or of several states. */
+/** A run of blocks [first, end) that are all written, all zeros, all discarded, or of several states. */
 export interface DirtyRun {
   readonly first: number;
   readonly end: number;
-  readonly kind: "data" | "zero" | "mixed";
+  readonly kind: "data" | "zero" | "hole" | "mixed";
 }
 
 interface Group {
-  /** One state a block: CLEAN, DATA, ZERO or MIXED. */
+  /** One state a block: CLEAN, DATA, ZERO, HOLE or MIXED. */
   readonly blocks: Uint8Array;
   readonly mixed: Map<number, Uint8Array>;
   /** Sectors in DATA or PARTIAL. */
   dataSectors: number;
 }
 
-type Settled = typeof DATA | typeof ZERO;
-
 export class DirtyMap {
-  readonly #groups = new Map<number, Group | Settled>();
+  readonly #groups = new Map<number, Group | RunState>();
   /** Of PARTIAL sectors. */
   readonly #masks: SectorMasks;
   #dataSectors = 0;
@@ -103,7 +104,7 @@ export class DirtyMap {
   }
 
   /** Puts all of [start, end) into one state. @returns whether that changed anything */
-  set(start: number, end: number, state: Settled): boolean {
+  set(start: number, end: number, state: RunState): boolean {
     let changed = false;
     let sector = start;
     while (sector < end) {
@@ -161,7 +162,9 @@ export class DirtyMap {
     for (let at = 0; at < SECTORS_PER_BLOCK; ) {
       const stop = runEndIn(states, at, SECTORS_PER_BLOCK);
       const state = getState(states, at);
-      if (state === DATA || state === ZERO) this.set(base + at, base + stop, state);
+      if (state === DATA || state === ZERO || state === HOLE) {
+        this.set(base + at, base + stop, state);
+      }
       at = stop;
     }
   }
@@ -177,7 +180,18 @@ export class DirtyMap {
     return count;
   }
 
-  /** CLEAN, DATA, ZERO or MIXED. */
+  /**
+   * Whether anything in the block was written, zeros included: such a block is put even where the
+   * base has none and all of it is zeros.
+   */
+  isWritten(block: number): boolean {
+    const state = this.blockState(block);
+    return state === MIXED
+      ? hasWritten(this.mixedStates(block)!)
+      : state === DATA || state === ZERO;
+  }
+
+  /** CLEAN, DATA, ZERO, HOLE or MIXED. */
   blockState(block: number): number {
     const group = this.#groups.get(block >>> 10);
     if (group === undefined) return CLEAN;
@@ -196,7 +210,7 @@ export class DirtyMap {
   }
 
   /** A group's one state, or undefined where its blocks differ. */
-  groupState(index: number): typeof CLEAN | Settled | undefined {
+  groupState(index: number): typeof CLEAN | RunState | undefined {
     const group = this.#groups.get(index);
     if (group === undefined) return CLEAN;
     return typeof group === "number" ? group : undefined;
@@ -229,7 +243,7 @@ export class DirtyMap {
     if (state !== CLEAN) yield { first, end, kind: kindOf(state) };
   }
 
-  #setGroup(index: number, state: Settled): boolean {
+  #setGroup(index: number, state: RunState): boolean {
     const old = this.#groups.get(index);
     if (old === state) return false;
     if (typeof old === "object") {
@@ -320,7 +334,9 @@ export class DirtyMap {
 }
 
 function kindOf(state: number): DirtyRun["kind"] {
-  return state === DATA ? "data" : state === ZERO ? "zero" : "mixed";
+  if (state === DATA) return "data";
+  if (state === ZERO) return "zero";
+  return state === HOLE ? "hole" : "mixed";
 }
 
 /** Bytes that the states of one MIXED block take. */

@@ -1,5 +1,5 @@
 /**
- * Gives the disk space of discarded ranges back, in small steps between other work. It only ever
+ * Gives the disk space of zeroed and discarded ranges back, in small steps between other work. It only ever
  * touches ranges whose zero state is durable in the journal, and looks the dirty map up in the same
  * indivisible step in which it punches: a range that was written again is left alone, and a crash
  * finds either the zeros it was told of or something newer. Best effort: what it forgets only costs
@@ -9,17 +9,18 @@ import { MIB, SECTOR_SIZE } from "../common/sizes.js";
 import type { DirtyMap } from "./dirty-map.js";
 import type { SectorRange } from "./map-codec.js";
 import type { OverlayStore } from "./overlay-store.js";
-import { type CLEAN, ZERO } from "./sector-states.js";
+import { CLEAN, readsAsZeros } from "./sector-states.js";
 
 const STEP_BYTES = 64 * MIB;
 /** Shortest range worth a system call: file systems give space back by pages. */
 const LEAST_BYTES = 4096;
 const MAX_QUEUED = 4096;
 
-type Unneeded = typeof CLEAN | typeof ZERO;
+/** Sectors whose bytes in the overlay files nobody will read: never written, or zeros by state. */
+type Unneeded = "clean" | "zeros";
 
 interface Task extends SectorRange {
-  readonly state: Unneeded;
+  readonly unneeded: Unneeded;
 }
 
 export class HolePuncher {
@@ -34,11 +35,11 @@ export class HolePuncher {
     this.#store = store;
   }
 
-  /** Punches what of the range is in that state by the time its turn comes. */
-  add(range: SectorRange, state: Unneeded = ZERO): void {
+  /** Punches what of the range is still unneeded by the time its turn comes. */
+  add(range: SectorRange, unneeded: Unneeded = "zeros"): void {
     if (this.#closed || this.#queue.length >= MAX_QUEUED) return;
     if ((range.end - range.start) * SECTOR_SIZE < LEAST_BYTES) return;
-    this.#queue.push({ start: range.start, end: range.end, state });
+    this.#queue.push({ start: range.start, end: range.end, unneeded });
     this.#working ??= this.#work().finally(() => {
       this.#working = undefined;
     });
@@ -72,7 +73,9 @@ export class HolePuncher {
       for (let at = start; at < end; ) {
         const runEnd = this.#map.runEnd(at, end);
         const length = (runEnd - at) * SECTOR_SIZE;
-        if (this.#map.stateAt(at) === task.state && length >= LEAST_BYTES) {
+        const state = this.#map.stateAt(at);
+        const isUnneeded = task.unneeded === "clean" ? state === CLEAN : readsAsZeros(state);
+        if (isUnneeded && length >= LEAST_BYTES) {
           this.#store.punch(at * SECTOR_SIZE, length);
         }
         at = runEnd;

@@ -3,18 +3,37 @@
  * absolute state, never a difference, so applying a journal twice, or a later part over an earlier,
  * ends in the same map. Three kinds: a run of sectors in one state; one block's sector states as
  * bits, where its runs would take more; the written bytes of one partly written sector.
+ *
+ * Sessions of schema 1 knew no HOLE: their ZERO meant either. It is read as ZERO, which costs puts
+ * and loses nothing. Their states had two bits a sector and a kind of their own, still understood.
  */
 import { Failure } from "../common/failure.js";
 import { SECTOR_SIZE, SECTORS_PER_BLOCK } from "../common/sizes.js";
 import { BLOCKS_PER_GROUP, type DirtyMap, MIXED, MIXED_BYTES } from "./dirty-map.js";
-import { CLEAN, DATA, getState, PARTIAL, runEndIn, setStates, ZERO } from "./sector-states.js";
+import {
+  CLEAN,
+  DATA,
+  getState,
+  HOLE,
+  newStates,
+  PARTIAL,
+  type RunState,
+  readsAsZeros,
+  runEndIn,
+  type SectorState,
+  setStates,
+  ZERO,
+} from "./sector-states.js";
 
 const RUN = 1;
-const STATES = 2;
+/** Two bits a sector; written by schema 1 only. */
+const NARROW_STATES = 2;
 const MASK = 3;
+const STATES = 4;
 /** kind 1, state 1, padding 6, start 8, count 8. */
 const ENTRY_BYTES = 24;
 const MASK_BYTES = SECTOR_SIZE / 8;
+const NARROW_STATES_BYTES = SECTORS_PER_BLOCK / 4;
 /** Runs of one block from which on its states as bits are shorter. */
 const RUNS_AS_STATES = Math.floor(MIXED_BYTES / ENTRY_BYTES);
 /** A record is begun anew when it has grown past this. */
@@ -100,7 +119,7 @@ class Encoder {
     if (this.#runState === CLEAN) return;
     const { start, end } = { start: this.#runStart, end: this.#runEnd };
     this.#entry(RUN, this.#runState, start, end - start, 0);
-    if (this.#runState === ZERO) this.zeros.push({ start, end });
+    if (readsAsZeros(this.#runState)) this.zeros.push({ start, end });
     this.#runState = CLEAN;
   }
 
@@ -156,8 +175,9 @@ function encodeBlock(map: DirtyMap, block: number, encoder: Encoder): void {
     encoder.states(block, asStates);
     for (let at = 0; at < SECTORS_PER_BLOCK; ) {
       const stop = runEndIn(states, at, SECTORS_PER_BLOCK);
-      if (getState(states, at) === ZERO)
+      if (readsAsZeros(getState(states, at))) {
         encoder.zeros.push({ start: first + at, end: first + stop });
+      }
       at = stop;
     }
   }
@@ -177,7 +197,7 @@ function encodeGroup(map: DirtyMap, index: number, encoder: Encoder): void {
 
 export interface Encoded {
   readonly records: Buffer[];
-  /** The sector ranges that the records say are zeros. */
+  /** The sector ranges that the records say read as zeros. */
   readonly zeros: SectorRange[];
 }
 
@@ -215,12 +235,13 @@ export function applyRecord(map: DirtyMap, payload: Buffer, sectors: number): vo
     if (start < 0 || count < 1) throw unsound();
     at += ENTRY_BYTES;
     if (kind === RUN) {
-      if (start + count > sectors || (state !== DATA && state !== ZERO)) throw unsound();
+      if (start + count > sectors || !isRunState(state)) throw unsound();
       map.set(start, start + count, state);
-    } else if (kind === STATES) {
-      const end = at + MIXED_BYTES;
+    } else if (kind === STATES || kind === NARROW_STATES) {
+      const end = at + (kind === STATES ? MIXED_BYTES : NARROW_STATES_BYTES);
       if ((start + 1) * SECTORS_PER_BLOCK > sectors || end > payload.length) throw unsound();
-      map.setStates(start, payload.subarray(at, end));
+      const states = payload.subarray(at, end);
+      map.setStates(start, kind === STATES ? states : widened(states));
       at = end;
     } else if (kind === MASK) {
       if (start >= sectors || at + MASK_BYTES > payload.length) throw unsound();
@@ -233,6 +254,20 @@ export function applyRecord(map: DirtyMap, payload: Buffer, sectors: number): vo
       throw unsound();
     }
   }
+}
+
+function isRunState(state: number): state is RunState {
+  return state === DATA || state === ZERO || state === HOLE;
+}
+
+/** States of two bits a sector as those of four. */
+function widened(narrow: Uint8Array): Uint8Array {
+  const states = newStates(CLEAN);
+  for (let sector = 0; sector < SECTORS_PER_BLOCK; sector += 1) {
+    const state = (narrow[sector >> 2]! >> ((sector & 3) << 1)) & 3;
+    setStates(states, sector, sector + 1, state as SectorState);
+  }
+  return states;
 }
 
 function unsound(): Failure {

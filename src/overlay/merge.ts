@@ -8,7 +8,7 @@ import type { BlockDevice, Extent } from "../device/block-device.js";
 import type { DirtyMap } from "./dirty-map.js";
 import type { Journal } from "./journal.js";
 import type { OverlayStore } from "./overlay-store.js";
-import { CLEAN, DATA, PARTIAL, ZERO } from "./sector-states.js";
+import { CLEAN, DATA, HOLE, PARTIAL, readsAsZeros } from "./sector-states.js";
 
 /**
  * The bytes [from, to) that must come from the base. Runs in one block are joined, dirty sectors
@@ -59,7 +59,7 @@ export function applyDirty(
     if (state !== CLEAN) {
       const from = Math.max(offset, sector * SECTOR_SIZE);
       const to = Math.min(end, stop * SECTOR_SIZE);
-      if (state === ZERO) {
+      if (readsAsZeros(state)) {
         target.fill(0, from - offset, to - offset);
       } else {
         journal.check();
@@ -96,7 +96,10 @@ function applyPartial(
   }
 }
 
-/** The extents of [offset, end); what the base says of a range counts where the range is clean. */
+/**
+ * The extents of [offset, end); what the base says of a range counts where the range is clean. Written
+ * zeros are data, as they are in the snapshot to come.
+ */
 export async function* mergedExtents(
   map: DirtyMap,
   base: BlockDevice,
@@ -108,7 +111,7 @@ export async function* mergedExtents(
     const runEnd = map.runEnd(sector, Math.ceil(end / SECTOR_SIZE)) * SECTOR_SIZE;
     const stop = Math.min(end, runEnd);
     if (map.stateAt(sector) !== CLEAN) {
-      yield { offset: at, length: stop - at, kind: map.stateAt(sector) === ZERO ? "hole" : "data" };
+      yield { offset: at, length: stop - at, kind: map.stateAt(sector) === HOLE ? "hole" : "data" };
       at = stop;
       continue;
     }
@@ -127,7 +130,7 @@ function* refined(map: DirtyMap, extent: Extent): Generator<Extent> {
     const sector = Math.floor(at / SECTOR_SIZE);
     const state = map.stateAt(sector);
     const stop = Math.min(end, map.runEnd(sector, last) * SECTOR_SIZE);
-    const kind = state === CLEAN ? extent.kind : state === ZERO ? "hole" : "data";
+    const kind = state === CLEAN ? extent.kind : state === HOLE ? "hole" : "data";
     yield { offset: at, length: stop - at, kind };
     at = stop;
   }

@@ -6,11 +6,15 @@
  * by the map of that instant. Sectors never become clean again, so whatever is clean in that step was
  * clean before it, and its base bytes are there: a read sees all of each write or nothing, and every
  * write that had returned before it began.
+ *
+ * Zeros are noted in the map and take no disk space, whether they come as a request to zero or as a
+ * long write of zero bytes, which is what the kernel sends where it may not punch.
  */
 import { DirtyFilter } from "../cache/dirty-filter.js";
 import { Failure } from "../common/failure.js";
 import { allOrFirstError } from "../common/parallel.js";
-import { BLOCK_SIZE, SECTOR_SIZE } from "../common/sizes.js";
+import { BLOCK_SIZE, KIB, SECTOR_SIZE } from "../common/sizes.js";
+import { isZeros, ZEROS } from "../common/zeros.js";
 import type { BlockDevice, Extent, View, WritableBlockDevice } from "../device/block-device.js";
 import { GrownDevice } from "../device/grown-device.js";
 import { zeroView } from "../device/zero-device.js";
@@ -23,7 +27,7 @@ import { checkOverlayFiles } from "./overlay-check.js";
 import { OverlayStore } from "./overlay-store.js";
 import type { Reserve } from "./reserve.js";
 import { SpillingMasks } from "./sector-masks.js";
-import { CLEAN, DATA, ZERO } from "./sector-states.js";
+import { CLEAN, DATA, HOLE, readsAsZeros, ZERO } from "./sector-states.js";
 
 /** What an overlay needs of a session. */
 export interface OverlayFolder {
@@ -36,20 +40,23 @@ export interface OverlayFolder {
 export interface OverlayOptions {
   /** Most bytes of dirty data to keep; ENOSPC past it. No limit where absent. */
   readonly limitBytes?: number;
+  /** Take discards as holes; they are refused unless this is set. */
+  readonly takesDiscards?: boolean;
   /** Flush by itself this often, ms, so that a crash costs little even without fsync. 0: never. */
   readonly flushEveryMs?: number;
   /** Masks of partly written sectors kept in memory; tests choose a small number. */
   readonly masksInMemory?: number;
 }
 
-/** Told of writes and discards, before their effect can be seen. */
+/** Told of writes, zeros and discards, before their effect can be seen. */
 export interface DirtyListener {
   touched(firstBlock: number, endBlock: number): void;
 }
 
 /** Entries waiting for the journal from which on a writer waits for a flush. */
 const MAX_BACKLOG = 65_536;
-const ZEROS = new Uint8Array(SECTOR_SIZE);
+/** A shorter write of zeros goes to the overlay file: noting it would cost as much. */
+const MIN_NOTED_ZEROS_BYTES = 64 * KIB;
 const DONE = Promise.resolve();
 
 export class OverlayDevice implements WritableBlockDevice {
@@ -65,6 +72,7 @@ export class OverlayDevice implements WritableBlockDevice {
   readonly #puncher: HolePuncher;
   readonly #reserve: Reserve;
   readonly #limitSectors: number;
+  readonly #takesDiscards: boolean;
   readonly #timer: NodeJS.Timeout | undefined;
   #listener: DirtyListener | undefined;
   #refusal: Failure | undefined;
@@ -77,6 +85,7 @@ export class OverlayDevice implements WritableBlockDevice {
     }
     this.#reserve = folder.reserve;
     this.#limitSectors = Math.floor((options.limitBytes ?? Number.POSITIVE_INFINITY) / SECTOR_SIZE);
+    this.#takesDiscards = options.takesDiscards ?? false;
     this.#masks = new SpillingMasks(folder.files, options.masksInMemory);
     this.#map = new DirtyMap(this.#masks);
     this.#store = new OverlayStore(folder.files, this.size);
@@ -101,7 +110,7 @@ export class OverlayDevice implements WritableBlockDevice {
     this.#journal = journal;
     for (const run of this.#map.runs()) this.filter.mark(run.first, run.end);
     // Bytes that no journal knows: written before a crash and never flushed.
-    this.#puncher.add({ start: 0, end: this.size / SECTOR_SIZE }, CLEAN);
+    this.#puncher.add({ start: 0, end: this.size / SECTOR_SIZE }, "clean");
     if (options.flushEveryMs !== undefined && options.flushEveryMs > 0) {
       // A failure is not lost: what was not flushed stays to be flushed, and fsync tells.
       const flush = () => void this.flush().catch(() => {});
@@ -145,7 +154,7 @@ export class OverlayDevice implements WritableBlockDevice {
     if (length > 0 && this.#map.runEnd(first, last) === last) {
       const state = this.#map.stateAt(first);
       if (state === CLEAN) return this.base.view(offset, length, signal);
-      if (state === ZERO) return zeroView(length);
+      if (readsAsZeros(state)) return zeroView(length);
     }
     const bytes = Buffer.allocUnsafeSlow(length);
     await this.read(offset, bytes, signal);
@@ -165,6 +174,11 @@ export class OverlayDevice implements WritableBlockDevice {
   /** Bytes of dirty data in the overlay files. */
   get dirtyBytes(): number {
     return this.#map.dataSectors * SECTOR_SIZE;
+  }
+
+  /** Whether anything in the block was written, zeros included; not so where it was only discarded. */
+  isWritten(block: number): boolean {
+    return this.#map.isWritten(block);
   }
 
   /** Whether nothing was ever written or discarded in this session. */
@@ -203,43 +217,27 @@ export class OverlayDevice implements WritableBlockDevice {
     }
   }
 
+  zero(offset: number, length: number): Promise<void> {
+    return this.#clear(offset, length, ZERO);
+  }
+
   discard(offset: number, length: number): Promise<void> {
-    try {
-      const end = this.#checkRange(offset, length);
-      if (length === 0) return DONE;
-      if (this.#journal.backlog >= MAX_BACKLOG) {
-        return this.#flushThen(() => this.discard(offset, length));
-      }
-      this.#journal.check();
-      if (this.#refusal !== undefined) throw this.#refusal;
-      const first = Math.ceil(offset / SECTOR_SIZE);
-      const last = Math.floor(end / SECTOR_SIZE);
-      if (first > last) {
-        this.#zeroBytes(offset, end);
-        return DONE;
-      }
-      this.#zeroBytes(offset, first * SECTOR_SIZE);
-      this.#zeroBytes(last * SECTOR_SIZE, end);
-      if (first < last) {
-        this.#touch(first * SECTOR_SIZE, last * SECTOR_SIZE);
-        if (this.#map.set(first, last, ZERO)) this.#changed(first, last);
-      }
-      return DONE;
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    if (this.#takesDiscards) return this.#clear(offset, length, HOLE);
+    return Promise.reject(
+      new Failure("EOPNOTSUPP", "Discards are not taken here: mount with --discard=holes."),
+    );
   }
 
   flush(): Promise<void> {
     return this.#journal.flush();
   }
 
-  /** Tells `listener` of every write and discard from now on, in place of an earlier listener. */
+  /** Tells `listener` of every change from now on, in place of an earlier listener. */
   listen(listener: DirtyListener): void {
     this.#listener = listener;
   }
 
-  /** Refuses writes and discards from now on (EROFS); undefined allows them again. */
+  /** Refuses changes from now on (EROFS); undefined allows them again. */
   refuseWrites(why: string | undefined): void {
     this.#refusal = why === undefined ? undefined : new Failure("EROFS", why);
   }
@@ -270,8 +268,44 @@ export class OverlayDevice implements WritableBlockDevice {
     await then();
   }
 
+  #clear(offset: number, length: number, state: typeof ZERO | typeof HOLE): Promise<void> {
+    try {
+      const end = this.#checkRange(offset, length);
+      if (length === 0) return DONE;
+      if (this.#journal.backlog >= MAX_BACKLOG) {
+        return this.#flushThen(() => this.#clear(offset, length, state));
+      }
+      this.#clearNow(offset, end, state);
+      return DONE;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #clearNow(offset: number, end: number, state: typeof ZERO | typeof HOLE): void {
+    this.#checkWritable();
+    const first = Math.ceil(offset / SECTOR_SIZE);
+    const last = Math.floor(end / SECTOR_SIZE);
+    if (first > last) {
+      this.#zeroBytes(offset, end, state);
+      return;
+    }
+    this.#zeroBytes(offset, first * SECTOR_SIZE, state);
+    this.#zeroBytes(last * SECTOR_SIZE, end, state);
+    if (first < last) this.#setZeros(first, last, state);
+  }
+
+  #setZeros(first: number, last: number, state: typeof ZERO | typeof HOLE): void {
+    this.#touch(first * SECTOR_SIZE, last * SECTOR_SIZE);
+    if (this.#map.set(first, last, state)) this.#changed(first, last);
+  }
+
   #writeNow(offset: number, source: Uint8Array): void {
     const end = offset + source.length;
+    if (source.length >= MIN_NOTED_ZEROS_BYTES && isZeros(source)) {
+      this.#clearNow(offset, end, ZERO);
+      return;
+    }
     this.#admit(offset, end);
     this.#touch(offset, end);
     // Set first: a write that fails may have changed bytes that count already.
@@ -294,11 +328,11 @@ export class OverlayDevice implements WritableBlockDevice {
   #wroteBytes(sector: number, from: number, to: number): void {
     const state = this.#map.stateAt(sector);
     if (state === DATA) return;
-    if (state === ZERO) {
+    if (readsAsZeros(state)) {
       // What the overlay file holds around the bytes is stale: the sector is zeros there.
       const start = sector * SECTOR_SIZE;
       if (from > 0) this.#store.writeAt(start, ZEROS.subarray(0, from));
-      if (to < SECTOR_SIZE) this.#store.writeAt(start + to, ZEROS.subarray(to));
+      if (to < SECTOR_SIZE) this.#store.writeAt(start + to, ZEROS.subarray(0, SECTOR_SIZE - to));
       this.#map.set(sector, sector + 1, DATA);
       this.#changed(sector, sector + 1);
     } else if (this.#map.addBytes(sector, from, to)) {
@@ -306,17 +340,27 @@ export class OverlayDevice implements WritableBlockDevice {
     }
   }
 
-  /** Zeros less than a sector: written as bytes, unless they are zeros by state. */
-  #zeroBytes(from: number, to: number): void {
-    if (from < to && this.#map.stateAt(Math.floor(from / SECTOR_SIZE)) !== ZERO) {
-      this.#writeNow(from, ZEROS.subarray(0, to - from));
-    }
+  /**
+   * Zeros less than a sector: written as bytes, unless they are zeros by state. Bytes of a discarded
+   * sector that are written with zeros make all of it written.
+   */
+  #zeroBytes(from: number, to: number, as: typeof ZERO | typeof HOLE): void {
+    if (from === to) return;
+    const sector = Math.floor(from / SECTOR_SIZE);
+    const state = this.#map.stateAt(sector);
+    if (!readsAsZeros(state)) this.#writeNow(from, ZEROS.subarray(0, to - from));
+    else if (state === HOLE && as === ZERO) this.#setZeros(sector, sector + 1, ZERO);
+  }
+
+  /** @throws Failure where the disk has failed or the session takes no changes */
+  #checkWritable(): void {
+    this.#journal.check();
+    if (this.#refusal !== undefined) throw this.#refusal;
   }
 
   /** @throws Failure where this write is not to be accepted */
   #admit(offset: number, end: number): void {
-    this.#journal.check();
-    if (this.#refusal !== undefined) throw this.#refusal;
+    this.#checkWritable();
     const first = Math.floor(offset / SECTOR_SIZE);
     const last = Math.ceil(end / SECTOR_SIZE);
     if (this.#map.dataSectors + (last - first) > this.#limitSectors) {

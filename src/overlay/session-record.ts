@@ -9,7 +9,12 @@ import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 import type { SessionFiles } from "./disk-file.js";
 import type { Reserve } from "./reserve.js";
 
-const SCHEMA = 1;
+/**
+ * 2: the journal tells zeros from holes. In sessions of schema 1 all zeros are taken as written; opened
+ * for use they become schema 2, which an older ebsmount refuses instead of losing zeros.
+ */
+export const SCHEMA = 2;
+const OLDEST_SCHEMA = 1;
 export const RECORD_FILE = "session.json";
 const RECORD_ASIDE = "session.json.new";
 
@@ -131,7 +136,7 @@ function parseRecord(text: string, id: string): SessionRecord {
   const damaged = () =>
     new Failure("EIO", `The record of session ${id} is damaged: check its ${RECORD_FILE}.`);
   if (typeof record !== "object" || record === null) throw damaged();
-  if (record.schema !== SCHEMA) {
+  if (!(record.schema >= OLDEST_SCHEMA && record.schema <= SCHEMA)) {
     throw new Failure(
       "EINVAL",
       `Session ${id} was made by another version of ebsmount (schema ${record.schema}); use that version.`,

@@ -25,6 +25,7 @@ import {
   loadRecord,
   type NewSession,
   newRecord,
+  SCHEMA,
   type SessionRecord,
   saveRecord,
 } from "./session-record.js";
@@ -171,7 +172,9 @@ export async function openSession(
         `The snapshot of session ${id} is already being completed: run ebsmount commit ${id}, then mount the new snapshot.`,
       );
     }
-    return new Session(path, files, new Reserve(files), record, lock);
+    const session = new Session(path, files, new Reserve(files), record, lock);
+    if (record.schema !== SCHEMA) await session.update({ schema: SCHEMA });
+    return session;
   } catch (error) {
     fs.closeSync(lock);
     throw error;

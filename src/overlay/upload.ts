@@ -2,10 +2,13 @@
  * Brings single blocks of an overlay into the pending snapshot, for the background upload and for the
  * commit alike. To settle a block is to make sure that the pending snapshot shows what the overlay
  * shows: merge it with its base into a private buffer, put it unless it equals the base and was never
- * put, or is known to be there already. Writes may go on meanwhile: each one unsettles its blocks, and
+ * put, or is known to be there already. Where the base has no such block, only a block in which nothing
+ * was written equals it: written zeros are put, because an absent block need not read as zeros on a
+ * volume made of the snapshot. Writes may go on meanwhile: each one unsettles its blocks, and
  * a put that a write overtook settles nothing.
  */
 import { BLOCK_SIZE } from "../common/sizes.js";
+import type { BlockDevice } from "../device/block-device.js";
 import type { EbsApi } from "../ebs/api.js";
 import { sha256 } from "../ebs/checksum.js";
 import { BlockBuffers } from "../snapshot/block-buffers.js";
@@ -197,6 +200,11 @@ export class Upload implements DirtyListener {
   /** Fills `target` with the block as it is now. @returns whether it equals its base */
   async #merge(block: number, target: Uint8Array): Promise<boolean> {
     const offset = block * BLOCK_SIZE;
+    if (await isAbsent(this.device.base, offset)) {
+      target.fill(0);
+      this.device.applyDirty(offset, target);
+      return !this.device.isWritten(block);
+    }
     const lent = await this.device.base.view(offset, BLOCK_SIZE);
     try {
       let at = 0;
@@ -215,4 +223,12 @@ export class Upload implements DirtyListener {
       lent.release();
     }
   }
+}
+
+/** Whether the device has nothing written in the block at `offset`. */
+async function isAbsent(device: BlockDevice, offset: number): Promise<boolean> {
+  for await (const { kind } of device.extents(offset, BLOCK_SIZE)) {
+    if (kind === "data") return false;
+  }
+  return true;
 }

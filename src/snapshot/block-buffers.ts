@@ -5,9 +5,10 @@
  */
 import { addressOf } from "../common/libc.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
+import { ZEROS } from "../common/zeros.js";
 
 /** One block of zeros, never written. */
-export const ZERO_BLOCK: Buffer = Buffer.alloc(BLOCK_SIZE);
+export const ZERO_BLOCK: Buffer = ZEROS.subarray(0, BLOCK_SIZE);
 
 /** A buffer for one block, in memory that worker threads can be given. */
 export function sharedBlock(): Uint8Array {
@@ -23,11 +24,6 @@ export function alignedBlock(): Uint8Array {
   const past = addressOf(memory) % PAGE;
   const start = past === 0 ? 0 : PAGE - past;
   return memory.subarray(start, start + BLOCK_SIZE);
-}
-
-/** True where the block is all zeros; stops at the first byte that is not. */
-export function isZeroBlock(block: Uint8Array): boolean {
-  return block[0] === 0 && ZERO_BLOCK.equals(block);
 }
 
 export class BlockBuffers {

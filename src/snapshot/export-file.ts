@@ -4,17 +4,20 @@
  * of every block written (digest-ledger.ts). By these a second run goes on: it believes nothing but
  * what is in the file, byte for byte, as the ledger says. So it does not matter how the first run
  * ended, what of it had reached the disk, or who has touched the file since. Holes are never written:
- * a new file is given its full size at once, and one that is gone on with has its holes emptied.
+ * a new file is given its full size at once, and one that is gone on with has its holes emptied. A block
+ * of zeros becomes an extent, an unwritten one where the file system has such, so that the file tells
+ * the two apart as the snapshot does, and importing it gives the same blocks.
  */
 import { type FileHandle, link, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Failure } from "../common/failure.js";
 import { openOwnFile } from "../common/own-file.js";
-import { nextData, punchHole, tryLock } from "../common/posix.js";
+import { nextData, punchHole, tryLock, zeroRange } from "../common/posix.js";
 import { BLOCK_SIZE, GIB } from "../common/sizes.js";
+import { isZeros } from "../common/zeros.js";
 import { sha256 } from "../ebs/checksum.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
-import { isZeroBlock, ZERO_BLOCK } from "./block-buffers.js";
+import { ZERO_BLOCK } from "./block-buffers.js";
 import { BlockWriter, writeFailure } from "./block-writer.js";
 import { FileDigests } from "./digest-ledger.js";
 import { type ExportRecord, readExportRecord, writeExportRecord } from "./export-record.js";
@@ -118,27 +121,36 @@ export class ExportFile implements ImageTarget {
     const read = this.#file.read(scratch, 0, BLOCK_SIZE, blockIndex * BLOCK_SIZE);
     // What the disk cannot give back is fetched again.
     const { bytesRead } = await read.catch(() => ({ bytesRead: 0 }));
-    return bytesRead === BLOCK_SIZE && sha256(scratch).equals(noted);
+    if (bytesRead < BLOCK_SIZE || !sha256(scratch).equals(noted)) return false;
+    // Zeros read the same where their extent did not reach the disk.
+    if (isZeros(scratch)) await this.#writeZeros(blockIndex);
+    return true;
   }
 
   async writeBlock(blockIndex: number, data: Uint8Array, digest: Uint8Array): Promise<void> {
-    // A written block of zeros stays a hole.
-    if (!isZeroBlock(data)) await this.#writer.write(blockIndex, data);
-    else if (this.isResumed) await this.zeroBlocks(blockIndex, 1);
+    if (isZeros(data)) await this.#writeZeros(blockIndex);
+    else await this.#writer.write(blockIndex, data);
     await this.#ledger?.set(blockIndex, digest);
   }
 
   /** Asked for only of a file that is gone on with: nothing should be there. */
   async zeroBlocks(blockIndex: number, count: number): Promise<void> {
-    const end = (blockIndex + count) * BLOCK_SIZE;
-    for (let at = blockIndex * BLOCK_SIZE; at < end; ) {
-      const [from, to] = nextData(this.#file.fd, at, end) ?? [end, end];
-      if (from >= end) return;
+    const { fd } = this.#file;
+    const start = blockIndex * BLOCK_SIZE;
+    const end = start + count * BLOCK_SIZE;
+    if (punchHole(fd, start, end - start)) return;
+    for (let at = start; at < end; ) {
+      const [from, to] = nextData(fd, at, end) ?? [end, end];
       at = Math.min(to, end);
-      if (punchHole(this.#file.fd, from, at - from)) continue;
-      const first = Math.floor(from / BLOCK_SIZE);
-      for (let i = first; i * BLOCK_SIZE < at; i += 1) await this.#writer.write(i, ZERO_BLOCK);
+      for (let i = Math.floor(from / BLOCK_SIZE); i * BLOCK_SIZE < at; i += 1) {
+        await this.#writer.write(i, ZERO_BLOCK);
+      }
     }
+  }
+
+  async #writeZeros(blockIndex: number): Promise<void> {
+    if (await zeroRange(this.#file.fd, blockIndex * BLOCK_SIZE, BLOCK_SIZE)) return;
+    await this.#writer.write(blockIndex, ZERO_BLOCK);
   }
 
   /** Makes all of it durable and gives it its name. */

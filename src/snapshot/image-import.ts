@@ -1,26 +1,31 @@
 /**
  * A raw image becomes a snapshot. Three ascending streams are merged in step, none of them ever held
- * whole: blocks of the image that may hold data, blocks that the parent has, and blocks that an
- * interrupted import has put already. What is in none of them is zeros on both sides and costs
- * nothing. For each other block the rule is:
+ * whole: blocks of the image that were written, blocks that the parent has, and blocks that an
+ * interrupted import has put already. What is in none of them was never written on either side and
+ * costs nothing. For each other block the rule is:
  *
  *   put before       → put again only if its SHA-256 is not that of the image's block now
- *   the parent's     → put if the image's block differs from it (zeros included)
- *   neither          → put unless it is all zeros
+ *   the parent's     → put if the image's block differs from it; a hole of the image counts as zeros
+ *   neither          → put, zeros or not
  *
- * so the result is the image whatever happened before, and nothing is put twice.
+ * so the result is the image whatever happened before, and nothing is put twice. Zeros are put because
+ * a block that is absent from a snapshot reads as zeros through the APIs only: on an encrypted volume
+ * made of it, it reads as random bytes. Only choice `nonzero` leaves zeros out.
  */
 import { runParallel } from "../common/parallel.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
+import { isZeros } from "../common/zeros.js";
 import { sha256 } from "../ebs/checksum.js";
-import { BlockBuffers, isZeroBlock, sharedBlock } from "./block-buffers.js";
+import { BlockBuffers, sharedBlock } from "./block-buffers.js";
 import type { BlockList, ListedBlock } from "./block-list.js";
 import type { BlockDigest } from "./digest-ledger.js";
-import type { ImageSource } from "./image-source.js";
+import type { BlockChoice, ImageSource } from "./image-source.js";
 import type { SnapshotWriter } from "./writer.js";
 
 export interface ImageImport {
   readonly source: ImageSource;
+  /** Which of its blocks are looked at; `nonzero` also leaves out those that turn out to be zeros. */
+  readonly choice: BlockChoice;
   /** Started, pending, and as large as the image at least. */
   readonly writer: SnapshotWriter;
   /** The parent's blocks, from its beginning. */
@@ -36,7 +41,7 @@ export interface ImageImport {
 
 /** @returns bytes put. @throws Failure; the pending snapshot can be gone on with. */
 export async function importImage(options: ImageImport): Promise<number> {
-  const { source, writer, parent, concurrency } = options;
+  const { source, choice, writer, parent, concurrency } = options;
   const buffers = new BlockBuffers(2 * concurrency);
   const zeros = sharedBlock();
   let moved = 0;
@@ -51,7 +56,7 @@ export async function importImage(options: ImageImport): Promise<number> {
     const buffer = await buffers.take();
     try {
       if (item.inImage) await source.read(blockIndex, buffer);
-      const isZero = !item.inImage || isZeroBlock(buffer);
+      const isZero = !item.inImage || isZeros(buffer);
       const data = isZero ? zeros : buffer;
       if (item.putBefore !== undefined) {
         if (!sha256(data).equals(item.putBefore)) await put(blockIndex, data, signal);
@@ -63,7 +68,7 @@ export async function importImage(options: ImageImport): Promise<number> {
         } finally {
           buffers.give(base);
         }
-      } else if (!isZero) {
+      } else if (choice !== "nonzero" || !isZero) {
         await put(blockIndex, data, signal);
       }
     } finally {
@@ -78,7 +83,7 @@ export async function importImage(options: ImageImport): Promise<number> {
   return moved;
 }
 
-/** A block that is not known to be zeros on every side. */
+/** A block that was written on some side. */
 interface Candidate {
   readonly blockIndex: number;
   readonly inImage: boolean;
@@ -87,7 +92,7 @@ interface Candidate {
 }
 
 async function* candidates(options: ImageImport, signal: AbortSignal): AsyncGenerator<Candidate> {
-  const image = options.source.dataBlocks();
+  const image = options.source.blocks(options.choice);
   const parents = options.parent?.blocks(signal);
   const ledger = options.resumed
     ? options.writer.digests.entries()[Symbol.asyncIterator]()

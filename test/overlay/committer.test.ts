@@ -18,7 +18,7 @@ async function loseCompletion(volume: WrittenVolume): Promise<void> {
 test("puts what differs from the base and nothing else", async ({ volume }) => {
   await volume.write(10, 100, 7);
   await volume.write(BLOCK_SIZE, BLOCK_SIZE, BASE_BYTE); // as it was
-  await volume.write(2 * BLOCK_SIZE, 4096, 0); // zeros over a hole
+  await volume.write(2 * BLOCK_SIZE, 4096, 0); // zeros where the base has nothing
   await volume.write(3 * BLOCK_SIZE + 512, 512, 1);
   await volume.discard(4 * BLOCK_SIZE, BLOCK_SIZE);
   await volume.discard(100 * BLOCK_SIZE, GIB - 100 * BLOCK_SIZE);
@@ -30,12 +30,12 @@ test("puts what differs from the base and nothing else", async ({ volume }) => {
   });
   const [snapshot] = volume.api.completed;
   expect(result.snapshotId).toBe(snapshot!.id);
-  expect([...snapshot!.blocks.keys()].sort((a, b) => a - b)).toEqual([0, 3, 4, 2047]);
+  expect([...snapshot!.blocks.keys()].sort((a, b) => a - b)).toEqual([0, 2, 3, 4, 2047]);
   expect(volume.differences(snapshot!)).toEqual([]);
   expect(snapshot!.parent).toBe(PARENT);
-  expect(volume.api.puts).toBe(4);
+  expect(volume.api.puts).toBe(5);
   expect(volume.api.mostPutting).toBeLessThanOrEqual(4);
-  expect(progress.at(-1)).toEqual({ blocksDone: 6, blocksTotal: 6, bytes: 4 * BLOCK_SIZE });
+  expect(progress.at(-1)).toEqual({ blocksDone: 6, blocksTotal: 6, bytes: 5 * BLOCK_SIZE });
   expect(volume.session.record).toMatchObject({
     state: "committed",
     resultSnapshotId: snapshot!.id,
@@ -55,6 +55,42 @@ test.for([false, true])(
     expect(volume.api.snapshots).toHaveLength(0);
   },
 );
+
+test("puts zeros that were written and no discards, in whole blocks and parts", async ({
+  volume,
+}) => {
+  await volume.zero(10 * BLOCK_SIZE, 3 * BLOCK_SIZE);
+  await volume.zero(20 * BLOCK_SIZE + 4096, 512);
+  await volume.write(30 * BLOCK_SIZE, BLOCK_SIZE, 0);
+  await volume.write(31 * BLOCK_SIZE, 1, 0);
+  await volume.discard(40 * BLOCK_SIZE, BLOCK_SIZE);
+  await volume.discard(50 * BLOCK_SIZE + 4096, 4096);
+  await volume.write(60 * BLOCK_SIZE, 4096, 1);
+  await volume.discard(60 * BLOCK_SIZE, 4096);
+  await volume.discard(70 * BLOCK_SIZE, BLOCK_SIZE);
+  await volume.zero(70 * BLOCK_SIZE + 100, 10);
+  await volume.reopen();
+  await volume.commit();
+  const [snapshot] = volume.api.completed;
+  const put = [...snapshot!.blocks.keys()].sort((a, b) => a - b);
+  expect(put).toEqual([10, 11, 12, 20, 30, 31, 70]);
+  expect(volume.differences(snapshot)).toEqual([]);
+});
+
+test("puts zeros over what was put once and discarded since", async ({ volume }) => {
+  const upload = await volume.openUpload();
+  await volume.write(10 * BLOCK_SIZE, BLOCK_SIZE, 1);
+  expect(await upload.settle(10)).toBe("put");
+  await volume.discard(10 * BLOCK_SIZE, BLOCK_SIZE);
+  await volume.commit();
+  expect(volume.differences(volume.api.completed[0])).toEqual([]);
+  expect(volume.api.completed[0]!.blocks.get(10)).toEqual(Buffer.alloc(BLOCK_SIZE));
+});
+
+test("makes no snapshot of discards alone where the base has nothing", async ({ volume }) => {
+  await volume.discard(10 * BLOCK_SIZE, 20 * BLOCK_SIZE);
+  expect(await volume.commit()).toEqual({ snapshotId: undefined });
+});
 
 test("completes a snapshot into which only reverted blocks were put", async ({ volume }) => {
   const upload = await volume.openUpload();
@@ -229,7 +265,7 @@ test("makes exactly one right snapshot, whatever fails and wherever it is cut of
     start: fc.nat(3).map((n) => n * 700),
     length: fc.constantFrom(300, 512, 5000, BLOCK_SIZE - 3 * 700),
     byte: fc.constantFrom(0, 1, 2, BASE_BYTE),
-    discard: fc.boolean(),
+    how: fc.constantFrom<"write" | "zero" | "discard">("write", "write", "zero", "discard"),
     upload: fc.boolean(),
     kill: fc.nat(12).map((n) => n === 0),
     reopen: fc.nat(4).map((n) => n === 0),
@@ -258,7 +294,7 @@ test("makes exactly one right snapshot, whatever fails and wherever it is cut of
       };
       for (const { block, start, length, byte, ...then } of steps) {
         const offset = block * BLOCK_SIZE + start;
-        if (then.discard) await volume.discard(offset, length);
+        if (then.how !== "write") await volume[then.how](offset, length);
         else await volume.write(offset, length, byte);
         if (then.upload) await upload.settle(block).catch(() => {});
         if (then.kill) api.killPending();

@@ -15,6 +15,7 @@ import { CrashDisk, folderOn, newFolder, PowerLoss } from "./crash-disk.js";
 const SIZE = 2 * BLOCK_SIZE;
 /** Few places, so that the same ones are written, discarded and written again. */
 const AREA = 24 * 1024;
+const OPTIONS = { takesDiscards: true };
 
 /** All contents that the disk may have now: the last flushed and every one since. */
 class History {
@@ -76,7 +77,7 @@ async function life(
   };
   disk.operationsLeft = 3 + pick(60);
   try {
-    const device = await OverlayDevice.open(folderOn(disk, SIZE), base);
+    const device = await OverlayDevice.open(folderOn(disk, SIZE), base, OPTIONS);
     const flushes: Promise<unknown>[] = [];
     for (let step = 0; step < 60; step++) {
       const { offset, length } = place();
@@ -87,7 +88,7 @@ async function life(
         await device.write(offset, Buffer.alloc(length, fill));
       } else if (dice < 0.75) {
         history.change((next) => next.fill(0, offset, offset + length));
-        await device.discard(offset, length);
+        await device[random() < 0.5 ? "zero" : "discard"](offset, length);
       } else if (dice < 0.85) {
         const { mark } = history;
         await device.flush();
@@ -189,7 +190,7 @@ describe("a full disk", () => {
       errno: "ENOSPC",
     });
     await device.write(0, Buffer.alloc(512, 3));
-    await device.discard(4096, 4096);
+    await device.zero(4096, 4096);
     await device.flush();
     const expected = Buffer.alloc(65_536 + 4096, 1);
     expected.fill(3, 0, 512).fill(0, 4096, 8192).fill(0xba, 65_536);

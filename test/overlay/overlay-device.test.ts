@@ -53,7 +53,8 @@ const operation = fc.oneof(
       byte: fc.integer({ min: 1, max: 255 }),
     }),
   },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("discard" as const), range }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom("discard", "zero"), range }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("write zeros" as const), range }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("read" as const), range }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("view" as const), range }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("extents" as const), range }) },
@@ -75,7 +76,7 @@ describe("OverlayDevice", () => {
         const model = Buffer.from(base.bytes);
         const disk = new CrashDisk();
         await newFolder(disk);
-        const options = { masksInMemory: 2 };
+        const options = { masksInMemory: 2, takesDiscards: true };
         let device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
         for (const step of operations) {
           const { offset, length } = step.range;
@@ -87,8 +88,11 @@ describe("OverlayDevice", () => {
             await device.write(offset, bytes);
             expect(base.reads).toBe(reads);
             bytes.copy(model, offset);
-          } else if (step.kind === "discard") {
-            await device.discard(offset, length);
+          } else if (step.kind === "discard" || step.kind === "zero") {
+            await device[step.kind](offset, length);
+            model.fill(0, offset, end);
+          } else if (step.kind === "write zeros") {
+            await device.write(offset, Buffer.alloc(length));
             model.fill(0, offset, end);
           } else if (step.kind === "read") {
             const bytes = await bytesOf(device, offset, length);
@@ -113,7 +117,7 @@ describe("OverlayDevice", () => {
             await device.close();
             device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
           }
-          if (step.kind === "write" || step.kind === "discard") {
+          if (["write", "write zeros", "discard", "zero"].includes(step.kind)) {
             for (let at = offset; at < end; at += 4096) {
               expect(device.filter.mayBeDirty(Math.floor(at / BLOCK_SIZE))).toBe(true);
             }
@@ -201,7 +205,7 @@ describe("OverlayDevice", () => {
     };
     await device.write(10, Buffer.from("abc"));
     await expect(bytesOf(device, 0, 512)).rejects.toThrow("no network");
-    await device.discard(0, 512);
+    await device.zero(0, 512);
     expect(await bytesOf(device, 0, 512)).toEqual(Buffer.alloc(512));
     await device.close();
   });
@@ -234,7 +238,7 @@ describe("OverlayDevice", () => {
       errno: "ENOSPC",
     });
     await device.write(4096, Buffer.alloc(4096, 2));
-    await device.discard(0, 4096);
+    await device.zero(0, 4096);
     await device.write(100_000, Buffer.alloc(512, 3));
     expect(device.dirtyBytes).toBeLessThanOrEqual(8192);
     await device.close();
@@ -261,13 +265,13 @@ describe("OverlayDevice", () => {
     await again.close();
   });
 
-  test("gives back the disk space of discarded data once that is durable", async () => {
+  test("gives back the disk space of zeroed data once that is durable", async () => {
     const disk = new CrashDisk();
     await newFolder(disk);
     const device = await OverlayDevice.open(folderOn(disk, SIZE), new ZeroDevice(SIZE));
     await device.write(0, Buffer.alloc(65_536, 1));
     await device.flush();
-    await device.discard(0, 65_536);
+    await device.zero(0, 65_536);
     await new Promise((resolve) => setImmediate(resolve));
     expect(disk.contentOf("overlay.img")[100]).toBe(1);
     await device.flush();
@@ -275,23 +279,104 @@ describe("OverlayDevice", () => {
     await device.close();
   });
 
-  test("discards 64 TiB and writes at its end, in a real folder", async () => {
-    const session = await createSession(scratch.path, { kind: "rw", volumeSizeGiB: 65_536 });
-    scratch.undo(() => session.close());
-    const device = await OverlayDevice.open(session, new ZeroDevice(64 * TIB));
-    await device.discard(0, 64 * TIB);
-    await device.write(64 * TIB - 1000, Buffer.alloc(1000, 5));
-    await device.write(8 * TIB - 100, Buffer.alloc(200, 6));
-    await device.flush();
+  test.each(["zero", "discard"] as const)(
+    "%ss 64 TiB and writes at its end, in a real folder",
+    async (how) => {
+      const session = await createSession(scratch.path, { kind: "rw", volumeSizeGiB: 65_536 });
+      scratch.undo(() => session.close());
+      const options = { takesDiscards: true };
+      const device = await OverlayDevice.open(session, new ZeroDevice(64 * TIB), options);
+      await device[how](0, 64 * TIB);
+      await device.write(64 * TIB - 1000, Buffer.alloc(1000, 5));
+      await device.write(8 * TIB - 100, Buffer.alloc(200, 6));
+      await device.flush();
+      await device.close();
+      const again = await OverlayDevice.open(session, new ZeroDevice(64 * TIB));
+      const tail = await bytesOf(again, 64 * TIB - 1024, 1024);
+      expect(tail).toEqual(Buffer.concat([Buffer.alloc(24), Buffer.alloc(1000, 5)]));
+      const seam = await bytesOf(again, 8 * TIB - 101, 202);
+      expect(seam).toEqual(Buffer.concat([Buffer.alloc(1), Buffer.alloc(200, 6), Buffer.alloc(1)]));
+      expect(again.filter.mayBeDirty(77)).toBe(true);
+      expect(again.isWritten(77)).toBe(how === "zero");
+      expect(again.dirtyBytes).toBe(4 * 512);
+      await again.close();
+    },
+  );
+
+  test("tells written zeros from what was never written or only discarded", async () => {
+    const SECTORS = SIZE / SECTOR_SIZE;
+    const sectors = fc
+      .tuple(fc.nat(SECTORS), fc.oneof(fc.nat(20), fc.nat(SECTORS), fc.constant(1024)))
+      .map(([first, count]) => ({ first, count: Math.min(count, SECTORS - first) }));
+    const change = fc.record({
+      kind: fc.constantFrom("write", "write zeros", "zero", "discard", "discard", "reopen"),
+      sectors,
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(change, { maxLength: 25 }), async (changes) => {
+        // The base has data in block 0 only.
+        const base = new ReadOnlyMemoryDevice(Buffer.alloc(SIZE).fill(9, 0, BLOCK_SIZE), {
+          unit: BLOCK_SIZE,
+        });
+        const disk = new CrashDisk();
+        await newFolder(disk);
+        const options = { takesDiscards: true };
+        let device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
+        const model: ("base" | "data" | "hole")[] = new Array(SECTORS).fill("base");
+        for (const { kind, sectors: range } of changes) {
+          const offset = range.first * SECTOR_SIZE;
+          const length = range.count * SECTOR_SIZE;
+          if (kind === "write") await device.write(offset, Buffer.alloc(length, 1));
+          if (kind === "write zeros") await device.write(offset, Buffer.alloc(length));
+          if (kind === "zero" || kind === "discard") await device[kind](offset, length);
+          if (kind === "reopen") {
+            await device.close();
+            device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
+          } else {
+            const end = range.first + range.count;
+            model.fill(kind === "discard" ? "hole" : "data", range.first, end);
+          }
+        }
+        for await (const { offset, length, kind } of device.extents(0, SIZE)) {
+          for (let at = offset; at < offset + length; at += SECTOR_SIZE) {
+            const state = model[at / SECTOR_SIZE] as string;
+            const below = at < BLOCK_SIZE ? "data" : "hole";
+            expect(`${at}: ${kind}`).toBe(`${at}: ${state === "base" ? below : state}`);
+          }
+        }
+        for (let block = 0; block < SIZE / BLOCK_SIZE; block += 1) {
+          const states = model.slice(block * 1024, (block + 1) * 1024);
+          expect(device.isWritten(block)).toBe(states.includes("data"));
+        }
+        await device.close();
+      }),
+      { numRuns: 80 },
+    );
+  });
+
+  test("refuses discards unless it takes them, and is as it was", async () => {
+    const base = new ReadOnlyMemoryDevice(patterned(SIZE));
+    const disk = new CrashDisk();
+    await newFolder(disk);
+    const device = await OverlayDevice.open(folderOn(disk, SIZE), base);
+    await expect(device.discard(0, SIZE)).rejects.toMatchObject({ errno: "EOPNOTSUPP" });
+    expect(device.isUntouched).toBe(true);
+    expect((await bytesOf(device, 0, SIZE)).equals(base.bytes)).toBe(true);
     await device.close();
-    const again = await OverlayDevice.open(session, new ZeroDevice(64 * TIB));
-    const tail = await bytesOf(again, 64 * TIB - 1024, 1024);
-    expect(tail).toEqual(Buffer.concat([Buffer.alloc(24), Buffer.alloc(1000, 5)]));
-    const seam = await bytesOf(again, 8 * TIB - 101, 202);
-    expect(seam).toEqual(Buffer.concat([Buffer.alloc(1), Buffer.alloc(200, 6), Buffer.alloc(1)]));
-    expect(again.filter.mayBeDirty(77)).toBe(true);
-    expect(again.dirtyBytes).toBe(4 * 512);
-    await again.close();
+  });
+
+  test("notes long zeros instead of storing them, at any alignment", async () => {
+    const disk = new CrashDisk();
+    await newFolder(disk);
+    const options = { limitBytes: 4096 };
+    const base = new ReadOnlyMemoryDevice(patterned(SIZE));
+    const device = await OverlayDevice.open(folderOn(disk, SIZE), base, options);
+    await device.write(100, Buffer.alloc(SIZE - 200));
+    // The first and the last sector are written in part; the rest takes no space.
+    expect(device.dirtyBytes).toBe(2 * SECTOR_SIZE);
+    const expected = Buffer.from(base.bytes).fill(0, 100, SIZE - 100);
+    expect((await bytesOf(device, 0, SIZE)).equals(expected)).toBe(true);
+    await device.close();
   });
 
   test("grows past its base with zeros", async () => {

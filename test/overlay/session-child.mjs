@@ -17,7 +17,7 @@ if (what === "hold") {
     const bytes = Buffer.alloc(4096, (round % 255) + 1);
     await device.write(page, bytes.subarray(0, 1000));
     await device.write(page + 1000, bytes.subarray(1000));
-    if (round >= 3) await device.discard(((round - 3) % PAGES) * 4096, 4096);
+    if (round >= 3) await device.zero(((round - 3) % PAGES) * 4096, 4096);
     await device.flush();
     process.stdout.write(`${round}\n`);
   }

@@ -62,6 +62,23 @@ test("a session folder is for its user alone, and its record survives", async ()
   await again.close();
 });
 
+test("a session of an older schema is used, and is from then on refused by what made it", async () => {
+  const session = await make();
+  const { id } = session;
+  await session.update({ schema: 1 });
+  await session.close();
+  expect(listSessions(scratch.path)[0]).toMatchObject({ id, record: { schema: 1 } });
+  await (await openSession(scratch.path, id)).close();
+  expect(listSessions(scratch.path)[0]).toMatchObject({ id, record: { schema: 2 } });
+  const newer = await openSession(scratch.path, id);
+  await newer.update({ schema: 3 });
+  await newer.close();
+  await expect(openSession(scratch.path, id)).rejects.toMatchObject({
+    errno: "EINVAL",
+    message: expect.stringMatching(/another version .*schema 3/),
+  });
+});
+
 test("lists sessions with what is in them, and discards them", async () => {
   expect(listSessions(scratch.path)).toEqual([]);
   const session = await make();
@@ -204,11 +221,11 @@ test.runIf(process.getuid?.() === 0)(
     }
     expect(refusal).toMatchObject({ errno: "ENOSPC" });
     expect(pages).toBeGreaterThan(50);
-    // Records still find room: rewriting, flushing, discarding, the session's own record.
+    // Records still find room: rewriting, flushing, zeroing, the session's own record.
     await device.write(0, Buffer.alloc(65_536, 77));
     await device.flush();
     await session.update({ state: "committing" });
-    await device.discard(65_536, 65_536);
+    await device.zero(65_536, 65_536);
     await device.flush();
     await device.close();
     await session.close();

@@ -20,6 +20,7 @@ const BASE_BLOCKS = 6;
 export const BASE_BYTE = 0xba;
 /** Blocks of the base that were never written. */
 const HOLES = [2, 3];
+const OPTIONS = { takesDiscards: true };
 
 export class WrittenVolume {
   readonly api = new FakeEbs();
@@ -40,7 +41,7 @@ export class WrittenVolume {
       parentSnapshotId: PARENT,
       commit: { description: "test", tags: [{ key: "a", value: "b" }], timeoutMinutes: 10 },
     });
-    volume.device = await OverlayDevice.open(volume.session, volume.base);
+    volume.device = await OverlayDevice.open(volume.session, volume.base, OPTIONS);
     volume.#isOpen = true;
     scratch.undo(() => volume.close());
     return volume;
@@ -59,9 +60,14 @@ export class WrittenVolume {
     this.#model.fill(offset, length, byte);
   }
 
+  async zero(offset: number, length: number): Promise<void> {
+    await this.device.zero(offset, length);
+    this.#model.fill(offset, length, 0);
+  }
+
   async discard(offset: number, length: number): Promise<void> {
     await this.device.discard(offset, length);
-    this.#model.fill(offset, length, 0);
+    this.#model.discard(offset, length);
   }
 
   /** What the mount's background does; a commit from now on goes on with it. */
@@ -85,7 +91,7 @@ export class WrittenVolume {
     const { id } = this.session;
     await this.close();
     this.session = await openSession(this.#scratch.path, id);
-    this.device = await OverlayDevice.open(this.session, this.base);
+    this.device = await OverlayDevice.open(this.session, this.base, OPTIONS);
     this.#isOpen = true;
   }
 

@@ -102,6 +102,10 @@ export class MemoryDevice extends ReadOnlyMemoryDevice implements WritableBlockD
     this.#mark(offset, source.byteLength, 1);
   }
 
+  async zero(offset: number, length: number): Promise<void> {
+    await this.write(offset, Buffer.alloc(length));
+  }
+
   async discard(offset: number, length: number): Promise<void> {
     if (offset + length > this.size) throw new RangeError("outside the device");
     this.bytes.fill(0, offset, offset + length);

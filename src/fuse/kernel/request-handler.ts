@@ -61,7 +61,7 @@ export class RequestHandler {
     this.#log = log;
   }
 
-  /** Resolves when no write, discard or flush is under way. */
+  /** Resolves when no write, zeroing, discard or flush is under way. */
   settled(): Promise<void> {
     if (this.#changing === 0) return Promise.resolve();
     return new Promise((resolve) => {
@@ -230,16 +230,23 @@ export class RequestHandler {
     this.#change(unique, write(), length);
   }
 
+  /**
+   * A refusal is EOPNOTSUPP and never ENOSYS, after which the kernel would ask for no range of any
+   * kind again. A loop device that is refused a hole writes zeros instead where zeros are needed.
+   */
   async #fallocate(words: Uint32Array): Promise<void> {
-    const mode = words[WORD.FALLOCATE_MODE]!;
-    const zeroes =
-      mode === (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) ||
-      (mode & ~FALLOC_FL_KEEP_SIZE) === FALLOC_FL_ZERO_RANGE;
-    // Space cannot be promised: the overlay is sparse.
-    if (!zeroes) throw new Failure("EOPNOTSUPP", "Only holes and zeros can be allocated here.");
     const handle = number64(words, WORD.HANDLE);
     const offset = number64(words, WORD.OFFSET);
-    await this.#files.discard(handle, offset, number64(words, WORD.FALLOCATE_LENGTH));
+    const length = number64(words, WORD.FALLOCATE_LENGTH);
+    const mode = words[WORD.FALLOCATE_MODE]!;
+    if ((mode & ~FALLOC_FL_KEEP_SIZE) === FALLOC_FL_ZERO_RANGE) {
+      await this.#files.zero(handle, offset, length);
+    } else if (mode === (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {
+      await this.#files.discard(handle, offset, length);
+    } else {
+      // Space cannot be promised: the overlay is sparse.
+      throw new Failure("EOPNOTSUPP", "Only holes and zeros can be allocated here.");
+    }
   }
 
   #setAttributes(unique: number, words: Uint32Array): void {

@@ -7,11 +7,12 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { errnoOf, Failure } from "../common/failure.js";
+import { formatSize } from "../common/sizes.js";
 import type { EbsApi, StartSnapshotOptions } from "../ebs/api.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { BlockList } from "../snapshot/block-list.js";
 import { importImage } from "../snapshot/image-import.js";
-import { ImageSource } from "../snapshot/image-source.js";
+import { type BlockChoice, ImageSource } from "../snapshot/image-source.js";
 import { openImportLedger, removeImportLedger } from "../snapshot/import-ledger.js";
 import { checkInheritance } from "../snapshot/inherited-blocks.js";
 import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
@@ -29,7 +30,14 @@ import {
 export interface ImportOptions extends ServiceOptions, SnapshotOptions {
   readonly parent?: string;
   readonly clientToken?: string;
+  readonly omitZeroBlocks?: boolean;
+  readonly allBlocks?: boolean;
   readonly stateDir?: string;
+}
+
+function choiceOf({ omitZeroBlocks, allBlocks }: ImportOptions): BlockChoice {
+  if (omitZeroBlocks) return "nonzero";
+  return allBlocks ? "all" : "written";
 }
 
 export async function importFile(path: string, options: ImportOptions): Promise<void> {
@@ -126,10 +134,13 @@ async function upload(
       `${writer.snapshotId}, started with this client token, has failed or expired; import again without the token.`,
     );
   }
+  const choice = choiceOf(options);
+  if (choice === "written" && !source.tellsHoles) sayAllBlocks(source);
   const bar = startProgress("Importing", "bytes");
   try {
     await importImage({
       source,
+      choice,
       writer,
       ...(parent !== undefined && { parent }),
       resumed,
@@ -146,6 +157,12 @@ async function upload(
       `${writer.snapshotId} is written; without the permission ebs:ListSnapshotBlocks it cannot be asked here when it is completed.\n`,
     );
   }
+}
+
+function sayAllBlocks({ path, size }: ImageSource): void {
+  process.stderr.write(
+    `Nothing tells which parts of ${path} were never written, so all ${formatSize(size)} are uploaded, zeros too (see --omit-zero-blocks).\n`,
+  );
 }
 
 /** What failed, and how to go on with the pending snapshot where there is or may be one. */

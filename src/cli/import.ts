@@ -1,5 +1,5 @@
 /** `ebsmount import`: what the user can ask for; import-action.ts does it. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { ImportOptions } from "./import-action.js";
 import { serviceOptions, stateDirOption } from "./options.js";
 import { snapshotOptions } from "./snapshot-options.js";
@@ -10,7 +10,9 @@ export function registerImport(program: Command): void {
     .summary("make a snapshot of a raw image file or a block device")
     .description(
       "Makes a snapshot of FILE, a raw disk image (sparse or not) or a block device, and prints its " +
-        "id on standard output. Zeros are not uploaded. The volume is whole GiB, rounded up.",
+        "id on standard output. Every block that was ever written is uploaded, zeros too; holes of a " +
+        "sparse file are not. A source that cannot tell the two is uploaded whole. The volume is whole " +
+        "GiB, rounded up.",
     )
     .argument("<file>", "raw image file or block device")
     .option(
@@ -18,6 +20,21 @@ export function registerImport(program: Command): void {
       "upload only what differs from this snapshot, which it continues",
     )
     .option("--client-token <text>", "go on with the import that was started with this token")
+    .addOption(
+      new Option(
+        "--omit-zero-blocks",
+        "upload no block of zeros. WARNING: what is left out reads as random bytes on an encrypted " +
+          "volume, also of an account that encrypts by default; file systems and files that rely on " +
+          "written zeros are damaged there",
+      ),
+    )
+    .addOption(
+      new Option(
+        "--all-blocks",
+        "upload holes too, as zeros: for an image whose written zeros have become holes on the way, as " +
+          "by qemu-img convert (whose -S 0 keeps them) or cp --sparse=always",
+      ).conflicts("omitZeroBlocks"),
+    )
     .addOption(stateDirOption());
   // Warnings would tear the progress bar; what matters becomes the command's own error.
   serviceOptions(snapshotOptions(command), "error").action(

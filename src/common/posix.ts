@@ -1,14 +1,26 @@
 /**
- * What this program does with files that Node has no words for: finding a file's extents (lseek), giving
- * disk space back (fallocate) and memory (posix_fadvise), locks that die with their holder (flock), and
+ * What this program does with files that Node has no words for: finding a file's data (lseek), zeroing
+ * and giving disk space back (fallocate) and memory (posix_fadvise), locks that die with their holder (flock), and
  * descriptors that children do not get (fcntl).
  */
 import { Failure } from "./failure.js";
 import { loadKoffi, loadLibc } from "./libc.js";
 
+interface Fallocate {
+  (fd: number, mode: number, offset: number, length: number): number;
+  /** In a thread of koffi's; `done` takes the result. */
+  async(
+    fd: number,
+    mode: number,
+    offset: number,
+    length: number,
+    done: (error: Error | null, result: number) => void,
+  ): void;
+}
+
 interface Libc {
   lseek(fd: number, offset: number, whence: number): number;
-  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  readonly fallocate: Fallocate;
   flock(fd: number, operation: number): number;
   fcntl(fd: number, command: number, argument: number): number;
   posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
@@ -41,6 +53,7 @@ const ENXIO = 6;
 const EWOULDBLOCK = 11;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+const FALLOC_FL_ZERO_RANGE = 0x10;
 const POSIX_FADV_DONTNEED = 4;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
@@ -77,6 +90,21 @@ export function nextData(fd: number, offset: number, size: number): [number, num
 export function punchHole(fd: number, offset: number, length: number): boolean {
   const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
   return load().fallocate(fd, mode, offset, length) === 0;
+}
+
+/**
+ * Makes a range written zeros: in a file an extent of zeros, on a block device zeros that stay
+ * allocated, written by the kernel where the device cannot (block/fops.c, blkdev_fallocate), which
+ * can take a while. False where that cannot be had; the caller then writes the zeros.
+ */
+export function zeroRange(fd: number, offset: number, length: number): Promise<boolean> {
+  const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE;
+  return new Promise((resolve, reject) => {
+    load().fallocate.async(fd, mode, offset, length, (error, result) => {
+      if (error) reject(error);
+      else resolve(result === 0);
+    });
+  });
 }
 
 /** Lets the page cache go of a range that is on the disk and will not be read soon. Best effort. */

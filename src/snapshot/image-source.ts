@@ -1,13 +1,20 @@
 /**
- * A raw disk image to be read once, block by block: a file or a block device. Where the platform
- * tells which parts were never written, those are not even read. A file that changes while it is read
- * would give a snapshot of no moment in its life, so that is looked for and is an error.
+ * A raw disk image to be read once, block by block: a file or a block device. Where the file system
+ * tells which parts were never written (extents.ts), those are not even read. A file that changes while
+ * it is read would give a snapshot of no moment in its life, so that is looked for and is an error.
  */
 import { type BigIntStats, constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
+import { type Fiemap, openFiemap, writtenRanges } from "../common/extents.js";
 import { Failure } from "../common/failure.js";
 import { nextData, sizeOf } from "../common/posix.js";
 import { BLOCK_SIZE, formatSize, GIB, MAX_VOLUME_GIB } from "../common/sizes.js";
+
+/**
+ * Which blocks of an image are looked at: `written`, all that touch an extent, zeros or not (all of
+ * them where nothing tells); `nonzero`, those that may hold anything but zeros; `all`.
+ */
+export type BlockChoice = "written" | "nonzero" | "all";
 
 export class ImageSource {
   readonly path: string;
@@ -15,12 +22,14 @@ export class ImageSource {
   readonly size: number;
   readonly #file: FileHandle;
   readonly #opened: BigIntStats;
+  readonly #fiemap: Fiemap | undefined;
 
   private constructor(path: string, file: FileHandle, size: number, opened: BigIntStats) {
     this.path = path;
     this.size = size;
     this.#file = file;
     this.#opened = opened;
+    this.#fiemap = opened.isFile() ? openFiemap(file.fd) : undefined;
   }
 
   /** @throws Failure that says why this cannot be imported. */
@@ -42,7 +51,10 @@ export class ImageSource {
         const limit = formatSize(MAX_VOLUME_GIB * GIB);
         throw new Failure("EFBIG", `${path} is larger than a volume can be (${limit}).`);
       }
-      return new ImageSource(path, file, size, stat);
+      // What is only in memory is brought to the disk here, where nothing has to stand still for it;
+      // extents are asked for in one step. A file system that cannot do it is asked all the same.
+      if (stat.isFile()) await file.datasync().catch(() => {});
+      return new ImageSource(path, file, size, await file.stat({ bigint: true }));
     } catch (error) {
       await file.close();
       throw error;
@@ -54,18 +66,35 @@ export class ImageSource {
     return Math.ceil(this.size / GIB);
   }
 
-  /** Indexes of the blocks that may hold anything but zeros, ascending. */
-  *dataBlocks(): Generator<number> {
+  /** Whether it is known what was never written, so that holes can be told from zeros. */
+  get tellsHoles(): boolean {
+    return this.#fiemap !== undefined;
+  }
+
+  /** Indexes of the chosen blocks, ascending. */
+  *blocks(choice: BlockChoice): Generator<number> {
     let next = 0;
+    for (const [start, end] of this.#ranges(choice)) {
+      next = Math.max(next, Math.floor(start / BLOCK_SIZE));
+      for (; next < Math.ceil(end / BLOCK_SIZE); next += 1) yield next;
+    }
+  }
+
+  #ranges(choice: BlockChoice): Iterable<[number, number]> {
+    if (choice === "nonzero") return this.#dataRanges();
+    if (choice === "written" && this.#fiemap !== undefined) {
+      return writtenRanges(this.#fiemap, this.size);
+    }
+    return [[0, this.size]];
+  }
+
+  *#dataRanges(): Generator<[number, number]> {
+    let at = 0;
     for (;;) {
-      const extent = nextData(this.#file.fd, next * BLOCK_SIZE, this.size);
-      if (extent === undefined) return;
-      next = Math.max(next, Math.floor(extent[0] / BLOCK_SIZE));
-      const end = Math.ceil(extent[1] / BLOCK_SIZE);
-      while (next < end) {
-        yield next;
-        next += 1;
-      }
+      const data = nextData(this.#file.fd, at, this.size);
+      if (data === undefined) return;
+      yield data;
+      at = data[1];
     }
   }
 

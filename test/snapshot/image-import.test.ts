@@ -1,6 +1,7 @@
 /**
  * Images become snapshots and children of snapshots: whatever is data, zeros or hole in the image and
- * in the parent, the new snapshot reads as the image does, and nothing is put that need not be.
+ * in the parent, the new snapshot has what the image has, written zeros too, and nothing is put that
+ * need not be.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -16,7 +17,7 @@ import type { SnapshotId } from "../../src/ebs/snapshot-id.js";
 import { type Endpoint, startEndpoint } from "../../src/server/endpoint.js";
 import { BlockList } from "../../src/snapshot/block-list.js";
 import { importImage } from "../../src/snapshot/image-import.js";
-import { ImageSource } from "../../src/snapshot/image-source.js";
+import { type BlockChoice, ImageSource } from "../../src/snapshot/image-source.js";
 import { openImportLedger } from "../../src/snapshot/import-ledger.js";
 import { startSnapshotWriter } from "../../src/snapshot/writer.js";
 
@@ -55,11 +56,11 @@ const pictures: fc.Arbitrary<Picture> = fc
   .map((entries) => new Map(entries));
 
 let made = 0;
-async function draw(picture: Picture): Promise<string> {
+async function draw(picture: Picture, size = GIB, where = folder): Promise<string> {
   made += 1;
-  const path = join(folder, `${made}.img`);
+  const path = join(where, `${made}.img`);
   const file = await open(path, "w");
-  await file.truncate(GIB);
+  await file.truncate(size);
   for (const [block, byte] of picture) {
     await file.write(Buffer.alloc(BLOCK_SIZE, byte), 0, BLOCK_SIZE, block * BLOCK_SIZE);
   }
@@ -73,7 +74,16 @@ async function importPicture(
   parent: SnapshotId | undefined,
   stopAfter: readonly number[],
 ): Promise<{ id: SnapshotId; bytesPut: number }> {
-  const path = await draw(picture);
+  return await importFrom(await draw(picture), "written", parent, stopAfter);
+}
+
+async function importFrom(
+  path: string,
+  choice: BlockChoice,
+  parent?: SnapshotId,
+  stopAfter: readonly number[] = [],
+): Promise<{ id: SnapshotId; bytesPut: number }> {
+  made += 1;
   const clientToken = `token-${made}`;
   let bytesPut = 0;
   for (let run = 0; ; run += 1) {
@@ -92,6 +102,7 @@ async function importPicture(
     try {
       bytesPut += await importImage({
         source,
+        choice,
         writer,
         ...(parent !== undefined && { parent: await BlockList.open(api, parent) }),
         resumed: run > 0,
@@ -125,12 +136,12 @@ async function readBack(id: SnapshotId): Promise<Map<number, number>> {
   return picture;
 }
 
-/** What reads as data: zeros and holes are the same to a reader. */
-function seen(picture: Picture): [number, number][] {
-  return [...picture].filter(([, byte]) => byte !== 0).sort(([a], [b]) => a - b);
+/** A picture's blocks in order. */
+function sorted(picture: Picture): [number, number][] {
+  return [...picture].sort(([a], [b]) => a - b);
 }
 
-test("an image, alone, over a parent and interrupted, reads back as it is", async () => {
+test("an image, alone, over a parent and interrupted, becomes what it is", async () => {
   await fc.assert(
     fc.asyncProperty(
       pictures,
@@ -138,18 +149,48 @@ test("an image, alone, over a parent and interrupted, reads back as it is", asyn
       fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 2 }),
       async (base, next, stopAfter) => {
         const parent = await importPicture(base, undefined, []);
-        expect(seen(await readBack(parent.id))).toEqual(seen(base));
-        expect(parent.bytesPut).toBe(seen(base).length * BLOCK_SIZE);
+        expect(sorted(await readBack(parent.id))).toEqual(sorted(base));
+        expect(parent.bytesPut).toBe(base.size * BLOCK_SIZE);
         const child = await importPicture(next, parent.id, stopAfter);
-        expect(seen(await readBack(child.id))).toEqual(seen(next));
+        // A hole over a block of the parent has to become zeros; a child cannot lose a block.
+        const expected = new Map([...[...base.keys()].map((b) => [b, 0] as const), ...next]);
+        expect(sorted(await readBack(child.id))).toEqual(sorted(expected));
         if (stopAfter.length === 0) {
-          const before = new Map(seen(base));
-          const after = new Map(seen(next));
-          const differing = BLOCKS.filter((b) => before.get(b) !== after.get(b));
+          const differing = [...expected].filter(([block, byte]) => base.get(block) !== byte);
           expect(child.bytesPut).toBe(differing.length * BLOCK_SIZE);
         }
       },
     ),
     { numRuns: 25 },
   );
+});
+
+const MIXED: Picture = new Map([
+  [1, 5],
+  [2, 0],
+  [4, 0],
+]);
+const SIZE = 5 * BLOCK_SIZE + 1000;
+
+test.each([
+  ["written", [1, 2, 4]],
+  ["nonzero", [1]],
+  ["all", [0, 1, 2, 3, 4, 5]],
+] as const)("choice %s of an image puts blocks %j", async (choice, blocks) => {
+  const { id } = await importFrom(await draw(MIXED, SIZE), choice);
+  expect([...(await readBack(id)).keys()]).toEqual(blocks);
+});
+
+test("a file system without FIEMAP has all blocks put", async () => {
+  const elsewhere = mkdtempSync("/dev/shm/ebsmount-import-");
+  try {
+    const path = await draw(MIXED, SIZE, elsewhere);
+    const source = await ImageSource.open(path);
+    expect(source.tellsHoles).toBe(false);
+    await source.close();
+    const { id } = await importFrom(path, "written");
+    expect([...(await readBack(id)).keys()]).toEqual([0, 1, 2, 3, 4, 5]);
+  } finally {
+    rmSync(elsewhere, { recursive: true, force: true });
+  }
 });

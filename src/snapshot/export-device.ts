@@ -1,13 +1,13 @@
 /**
- * A block device as the target of an export. What it held before must go, so holes are zeroed, by the
- * device itself where it can. It is opened exclusively: the kernel then refuses a device that is
+ * A block device as the target of an export. What it held before must go, so zeros are written for
+ * holes, by the kernel or the device where they can. It is opened exclusively: the kernel then refuses a device that is
  * mounted or otherwise in use. An interrupted export starts over, because nothing tells whether the
  * device of that name is still the same one.
  */
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { Failure } from "../common/failure.js";
-import { punchHole, sizeOf } from "../common/posix.js";
+import { sizeOf, zeroRange } from "../common/posix.js";
 import { BLOCK_SIZE, formatSize, GIB } from "../common/sizes.js";
 import { ZERO_BLOCK } from "./block-buffers.js";
 import { BlockWriter } from "./block-writer.js";
@@ -18,7 +18,7 @@ export class ExportDevice implements ImageTarget {
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #writer: BlockWriter;
-  #canPunch = true;
+  #canZero = true;
   #isTouched = false;
 
   private constructor(path: string, file: FileHandle, writer: BlockWriter) {
@@ -61,14 +61,13 @@ export class ExportDevice implements ImageTarget {
   }
 
   async zeroBlocks(blockIndex: number, count: number): Promise<void> {
-    // On a block device this is zeroing: "reads as zeros after", or it fails. Source: fallocate(2)
-    // and block/fops.c, blkdev_fallocate.
-    const fd = this.#file.fd;
-    this.#canPunch &&= punchHole(fd, blockIndex * BLOCK_SIZE, count * BLOCK_SIZE);
-    if (this.#canPunch) {
+    const { fd } = this.#file;
+    const start = blockIndex * BLOCK_SIZE;
+    if (this.#canZero && (await zeroRange(fd, start, count * BLOCK_SIZE))) {
       this.#isTouched = true;
       return;
     }
+    this.#canZero = false;
     for (let i = blockIndex; i < blockIndex + count; i += 1) await this.writeBlock(i, ZERO_BLOCK);
   }
 

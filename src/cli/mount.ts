@@ -83,6 +83,18 @@ function writingOptions(command: Command): Command {
         .default(64 * GIB, "64GiB"),
     )
     .addOption(
+      new Option(
+        "--discard <how>",
+        "holes: take discards (fstrim, mkfs) and leave what was discarded out of the snapshot. WARNING: " +
+          "a loop device sends zeros that a file system relies on as discards too, and on an encrypted " +
+          "volume what is left out reads as random bytes: only for snapshots that never become one. " +
+          "refuse: discards are not supported, and zeros are written where they matter",
+      )
+        .env("EBSMOUNT_DISCARD")
+        .choices(["refuse", "holes"])
+        .default("refuse"),
+    )
+    .addOption(
       new Option("--no-writeback", "upload nothing before the unmount").env(
         "EBSMOUNT_NO_WRITEBACK",
       ),
@@ -103,16 +115,23 @@ function writingOptions(command: Command): Command {
 
 const OF_A_SNAPSHOT = [...DESCRIBING, "wait"];
 const OF_UPLOADS = ["writeback", "writebackConcurrency", "writebackDelay"];
-const OF_WRITING = ["size", "overlayLimit"];
+const OF_WRITING = ["size", "overlayLimit", "discard"];
+
+/** @throws UsageFailure for an option that the driver would not heed. */
+function refuseUnheededByDriver(command: Command, options: WriteCommandOptions): void {
+  if (options.fuseDriver !== "libfuse" || options.discard !== "holes") return;
+  refuseGiven(command, ["discard"], "the libfuse driver cannot take discards.");
+}
 
 /** @throws UsageFailure for an option that this kind of mount would not heed. */
 function refuseUnheeded(command: Command, options: WriteCommandOptions): void {
+  refuseUnheededByDriver(command, options);
   if (options.resume !== undefined) {
     const why = "a resumed session keeps what it was made with.";
     refuseGiven(command, ["size", "scratch", ...DESCRIBING], why);
   } else if (options.scratch) {
     const why = "a scratch mount makes no snapshot.";
-    refuseGiven(command, [...OF_A_SNAPSHOT, ...OF_UPLOADS], why);
+    refuseGiven(command, [...OF_A_SNAPSHOT, ...OF_UPLOADS, "discard"], why);
   } else if (!options.rw) {
     const why = "a read-only mount makes no snapshot; add --rw.";
     refuseGiven(command, [...OF_A_SNAPSHOT, ...OF_UPLOADS, ...OF_WRITING], why);
@@ -165,6 +184,7 @@ export function registerCreate(program: Command): void {
     async (mountPoint: string, options: WriteCommandOptions) => {
       const { tellingParent } = await import("./mount-action.js");
       const { createBlank } = await import("./write-action.js");
+      refuseUnheededByDriver(command, options);
       await tellingParent(() => createBlank(mountPoint, options));
     },
   );

@@ -22,6 +22,7 @@ export interface WriteCommandOptions extends MountCommandOptions, SnapshotOption
   /** Bytes. */
   readonly size?: number;
   readonly overlayLimit: number;
+  readonly discard: "refuse" | "holes";
   readonly writeback: boolean;
   readonly writebackConcurrency: number;
   /** Milliseconds. */
@@ -88,7 +89,7 @@ async function mountNew(
     });
     try {
       return await openSessionVolume(service, session, {
-        ...volumeOptions(options, log),
+        ...volumeOptions(options, kind, log),
         isNew: true,
       });
     } catch (error) {
@@ -119,7 +120,7 @@ async function resume(id: string, place: string, options: WriteCommandOptions): 
     try {
       await settlePlace(session, service.api, merged);
       await session.update({ mountPoint });
-      return await openSessionVolume(service, session, volumeOptions(options, log));
+      return await openSessionVolume(service, session, volumeOptions(options, record.kind, log));
     } catch (error) {
       await session.close();
       throw error;
@@ -129,6 +130,7 @@ async function resume(id: string, place: string, options: WriteCommandOptions): 
 
 function volumeOptions(
   options: WriteCommandOptions,
+  kind: "rw" | "scratch",
   log: SessionVolumeOptions["log"],
 ): SessionVolumeOptions {
   return {
@@ -139,6 +141,8 @@ function volumeOptions(
     log,
     wait: options.wait,
     overlayLimit: options.overlayLimit,
+    // A scratch mount becomes no volume, where a hole could read as anything but zeros.
+    takesDiscards: kind === "scratch" || options.discard === "holes",
     ...(options.writeback
       ? {
           writeback: {

@@ -33,6 +33,8 @@ export interface SessionVolumeOptions extends VolumeOptions {
   readonly isNew?: boolean;
   /** Most changed data to keep, bytes. */
   readonly overlayLimit?: number;
+  /** Take discards as holes; refused unless set. */
+  readonly takesDiscards?: boolean;
   /** Upload quiet blocks while mounted. */
   readonly writeback?: { readonly concurrency: number; readonly quietMs: number };
 }
@@ -74,6 +76,7 @@ export async function openSessionVolume(
     }
     overlay = await OverlayDevice.open(session, below ?? new ZeroDevice(session.volumeBytes), {
       ...(options.overlayLimit === undefined ? {} : { limitBytes: options.overlayLimit }),
+      ...(options.takesDiscards === undefined ? {} : { takesDiscards: options.takesDiscards }),
       flushEveryMs: FLUSH_EVERY,
     });
     const upload =

@@ -1,6 +1,6 @@
 /**
  * The admin path, /_ebsmount/…, for tests and people on this machine: order faults, read the
- * statistics, make synthetic snapshots, remove a snapshot. It answers to loopback addresses only,
+ * statistics, make synthetic snapshots, remove a snapshot, see it as a volume. It answers to loopback addresses only,
  * whatever the endpoint listens on, and not to web pages (which send an Origin).
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -23,6 +23,8 @@ export interface AdminContext {
   readonly resetStats: () => void;
   readonly createSynthetic: (spec: SyntheticSpec) => SnapshotId;
   readonly removeSnapshot: (snapshotId: string) => void;
+  /** Sends a volume where the request asks for one; see volume-view.ts. */
+  readonly sendVolume: (request: IncomingMessage, response: ServerResponse) => Promise<boolean>;
 }
 
 function isLoopback(address: string | undefined): boolean {
@@ -40,6 +42,7 @@ export async function handleAdmin(
     if (!isLoopback(request.socket.remoteAddress) || request.headers.origin !== undefined) {
       throw new ServiceError("AccessDeniedException", "The admin path is for this machine only.");
     }
+    if (await context.sendVolume(request, response)) return;
     const body = await readBody(request, MIB);
     if (body === undefined) return;
     answer = act(request, Buffer.concat(body.parts).toString("utf8"), context);

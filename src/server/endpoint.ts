@@ -4,7 +4,7 @@
  * what one thread does for a block is little more than its HTTP.
  */
 
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Failure } from "../common/failure.js";
 import { sharedAbort } from "../common/shared-abort.js";
@@ -29,6 +29,7 @@ import { Store } from "./store.js";
 import type { SyntheticSpec } from "./synthetic.js";
 import { TokenIssuer } from "./token.js";
 import { Views } from "./views.js";
+import { sendVolume } from "./volume-view.js";
 import { completeSnapshot, putSnapshotBlock, startSnapshot } from "./write-operations.js";
 
 /** Connections at a time; each can hold one block in memory. */
@@ -126,10 +127,15 @@ export async function startEndpoint(options: EndpointOptions): Promise<Endpoint>
       for (const gone of store.remove(snapshotId)) views.forget(gone);
     },
   };
+  const admin = {
+    ...endpoint,
+    sendVolume: (request: IncomingMessage, response: ServerResponse) =>
+      sendVolume({ store, views, log }, request, response),
+  };
   const underWay = new Set<Promise<void>>();
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
     const work = request.url?.startsWith(ADMIN_PATH)
-      ? handleAdmin(request, response, endpoint)
+      ? handleAdmin(request, response, admin)
       : handle(request, response);
     underWay.add(work);
     work

@@ -38,25 +38,33 @@ async function exercise(target: string, model: string, operations: number): Prom
 }
 
 describe("random operations leave what they leave on a plain file", () => {
-  it.each(["kernel", "libfuse"])(
-    "on the image file, %s driver",
-    async (driver) => {
+  it.each([
+    ["kernel", "holes"],
+    ["kernel", "refuse"],
+    ["libfuse", "refuse"],
+  ])(
+    "on the image file, %s driver, discards: %s",
+    async (driver, discard) => {
       const model = rig.scratch.file("model.img");
       await must("cp", ["--sparse=always", image, model]);
-      const args = ["mount", "--rw", "--writeback-delay", "300ms", "--fuse-driver", driver, parent];
-      const place = await rig.mount(args, `fsx-${driver}`);
+      const how = ["--writeback-delay", "300ms", "--fuse-driver", driver, "--discard", discard];
+      const place = await rig.mount(["mount", "--rw", ...how, parent], `fsx-${driver}-${discard}`);
       await exercise(`${place}/${parent}.img`, model, OPERATIONS);
       await sameAs(model, (await rig.must(["unmount", place])).trim());
     },
     700_000,
   );
 
-  it.each(["off", "on"])(
-    "on a loop device, direct-io %s",
-    async (direct) => {
+  it.each([
+    ["off", "holes"],
+    ["on", "refuse"],
+  ])(
+    "on a loop device, direct-io %s, discards: %s",
+    async (direct, discard) => {
       const model = rig.scratch.file("model.img");
       await must("cp", ["--sparse=always", image, model]);
-      const place = await rig.mount(["mount", "--rw", parent], `loop-${direct}`);
+      const args = ["mount", "--rw", "--discard", discard, parent];
+      const place = await rig.mount(args, `loop-${direct}`);
       const file = `${place}/${parent}.img`;
       const loop = (await must("losetup", ["-f", "--show", `--direct-io=${direct}`, file])).trim();
       try {

@@ -26,7 +26,7 @@ it.each([
 ])(
   "%s lives through write, trim, commit and a read-only mount",
   async (kind, make, check, option) => {
-    const place = await rig.mount(["create", "--size", "1GiB"], kind);
+    const place = await rig.mount(["create", "--size", "1GiB", "--discard=holes"], kind);
     const disk = rig.scratch.file(`${kind}-disk`);
     mkdirSync(disk);
     rig.scratch.undo(() => run("umount", [disk]));

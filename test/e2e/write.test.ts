@@ -138,7 +138,7 @@ describe("a read-write mount", () => {
   });
 
   it("takes a file system on a loop device through write, discard, commit and fsck", async () => {
-    const place = await rig.mount(["create", "--size", "1GiB"], "blank");
+    const place = await rig.mount(["create", "--size", "1GiB", "--discard=holes"], "blank");
     const file = `${place}/volume.img`;
     const disk = rig.scratch.file("disk");
     mkdirSync(disk);
@@ -475,6 +475,9 @@ it.each([
   [["--rw", "--tag", "aws:a=1"], /AWS's own/],
   [["--rw", "--size", "2GiB", "--kms-key-arn", "mine"], /without --encrypted and --kms-key-arn/],
   [["--scratch", "--description", "x"], /--description cannot be used here: a scratch mount/],
+  [["--scratch", "--discard=holes"], /--discard cannot be used here: a scratch mount/],
+  [["--discard=holes"], /--discard cannot be used here: a read-only mount/],
+  [["--rw", "--discard=zeros"], /Allowed choices are refuse, holes/],
   [["--tag", "a=1"], /--tag cannot be used here: a read-only mount .* add --rw/],
 ])("mount %j is refused before anything is done", async (options, sentence) => {
   const place = rig.scratch.file("nothing");

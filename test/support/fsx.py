@@ -2,8 +2,8 @@
 
 usage: fsx.py FILE MODEL OPERATIONS SEED   (both as large as the part that is worked on, or larger)
 
-Reads and writes of any offset and length, through mmap as well, holes punched, fsync and
-fdatasync. Ends with status 1 and says at which operation the two differed.
+Reads and writes of any offset and length, through mmap as well, holes punched, ranges zeroed, zeros
+written, fsync and fdatasync. Ends with status 1 and says at which operation the two differed.
 """
 import ctypes
 import errno
@@ -15,12 +15,13 @@ import sys
 
 libc = ctypes.CDLL("libc.so.6", use_errno=True)
 PUNCH_HOLE_KEEP_SIZE = 3
+ZERO_RANGE_KEEP_SIZE = 0x11
 AREA = 24 << 20
 LARGEST = 300_000
 
 
-def punch(fd, offset, length):
-    args = (ctypes.c_int(fd), PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))
+def clear(fd, mode, offset, length):
+    args = (ctypes.c_int(fd), mode, ctypes.c_int64(offset), ctypes.c_int64(length))
     if libc.fallocate(*args) != 0:
         raise OSError(ctypes.get_errno(), "fallocate")
 
@@ -37,9 +38,9 @@ def main(path, model_path, operations, seed):
         length = rng.choice((rng.randint(1, 600), rng.randint(1, 9000), rng.randint(1, LARGEST)))
         offset = rng.randrange(AREA - length)
         what = rng.random()
-        is_punch = 0.80 <= what < 0.86
-        # A block device takes holes in whole sectors only.
-        if rng.random() < 0.3 or (is_punch and is_device):
+        is_clear = 0.80 <= what < 0.86
+        # A block device clears whole sectors only.
+        if rng.random() < 0.3 or (is_clear and is_device):
             offset -= offset % 512
             length = min(length + -length % 512, AREA - offset)
         start = rng.randrange(LARGEST - 1024)
@@ -50,11 +51,12 @@ def main(path, model_path, operations, seed):
         elif what < 0.80:
             assert os.pwrite(fd, data, offset) == length
             os.pwrite(model, data, offset)
-        elif is_punch:
+        elif is_clear:
+            mode = rng.choice((PUNCH_HOLE_KEEP_SIZE, ZERO_RANGE_KEEP_SIZE))
             try:
-                punch(fd, offset, length)
+                clear(fd, mode, offset, length)
             except OSError as error:
-                # The libfuse driver cannot; what it can do is tried all the same.
+                # Punches are refused unless asked for, and the libfuse driver can do neither.
                 if error.errno != errno.EOPNOTSUPP:
                     raise
                 os.pwrite(fd, bytes(length), offset)

@@ -32,7 +32,7 @@ export function registerImport(program: Command): void {
       new Option(
         "--all-blocks",
         "upload holes too, as zeros: for an image whose written zeros have become holes on the way, as " +
-          "by qemu-img convert (whose -S 0 keeps them) or cp --sparse=always",
+          "by qemu-img convert (whose -S 0 keeps them) or a loop device over a sparse file",
       ).conflicts("omitZeroBlocks"),
     )
     .addOption(stateDirOption());

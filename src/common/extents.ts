@@ -5,7 +5,7 @@
  * extent counts as written, whatever its flags say: allocated and unwritten, still in the page cache
  * (DELALLOC), at a place that the file system does not name (UNKNOWN). The kernel is asked for a bounded
  * number of extents at a time, and first has to bring to the disk what is only in memory
- * (FIEMAP_FLAG_SYNC). Where it stops answering, the rest counts as written: that costs puts, no zeros.
+ * (FIEMAP_FLAG_SYNC). Where a call fails, the rest counts as written: that costs puts, no zeros.
  */
 import { loadKoffi, loadLibc } from "./libc.js";
 
@@ -25,7 +25,7 @@ const EXTENT_FLAGS_AT = 40;
 const MAX_EXTENTS_PER_CALL = 512;
 const EINTR = 4;
 
-/** Fills in a struct fiemap with its extents behind it. @returns whether the kernel answered. */
+/** Fills in a struct fiemap with its extents behind it. @returns whether the call succeeded. */
 export type Fiemap = (request: Buffer) => boolean;
 
 /** @returns undefined where the kernel cannot say what of this file was written. */

@@ -55,7 +55,7 @@ export interface WritableBlockDevice extends BlockDevice {
   /** Writes zeros: data, as any other. */
   zero(offset: number, length: number): Promise<void>;
   /**
-   * Turns the range to zeros that nobody needs: a hole, where there is no data below.
+   * Turns the range to zeros that are not needed: a hole, where there is no data below.
    * @throws Failure EOPNOTSUPP where discards are not taken; then nothing has changed.
    */
   discard(offset: number, length: number): Promise<void>;

@@ -82,7 +82,7 @@ export interface FileSystem {
   /** Writes zeros (FALLOC_FL_ZERO_RANGE). Throws as write. */
   zero(handle: number, offset: number, length: number): Promise<void>;
   /**
-   * Makes the range read as zeros that nobody needs (FALLOC_FL_PUNCH_HOLE); what is past the end of
+   * Makes the range read as zeros that are not needed (FALLOC_FL_PUNCH_HOLE); what is past the end of
    * the file is left out. Throws as write.
    * @throws Failure EOPNOTSUPP where the device takes no discards.
    */

@@ -16,7 +16,7 @@ const STEP_BYTES = 64 * MIB;
 const LEAST_BYTES = 4096;
 const MAX_QUEUED = 4096;
 
-/** Sectors whose bytes in the overlay files nobody will read: never written, or zeros by state. */
+/** Why the overlay files need not keep a sector's bytes: it was never written, or it is zeros by state. */
 type Unneeded = "clean" | "zeros";
 
 interface Task extends SectorRange {

@@ -1,4 +1,4 @@
-/** What a file system says was written: the kernel's answers parsed, and real files asked. */
+/** What a file system says was written: what the kernel returns, parsed, and real files. */
 import { execFileSync } from "node:child_process";
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import fc from "fast-check";
@@ -95,7 +95,7 @@ describe("writtenRanges", () => {
     );
   });
 
-  test("takes all that follows for written where the kernel stops answering", () => {
+  test("takes all that follows for written where a call fails", () => {
     fc.assert(
       fc.property(someExtents, fc.nat(3), (extents, failAfter) => {
         const kernel = fakeKernel(extents, failAfter);

@@ -7,7 +7,7 @@
  * number of extents at a time, and first has to bring to the disk what is only in memory
  * (FIEMAP_FLAG_SYNC). Where a call fails, the rest counts as written: that costs puts, no zeros.
  */
-import { loadKoffi, loadLibc } from "./libc.js";
+import { loadLibc } from "./libc.js";
 
 /** _IOWR('f', 11, struct fiemap). Source: include/uapi/linux/fs.h. */
 const FS_IOC_FIEMAP = 0xc020_660b;
@@ -23,7 +23,6 @@ const ROOM_AT = 24;
 const EXTENT_LENGTH_AT = 16;
 const EXTENT_FLAGS_AT = 40;
 const MAX_EXTENTS_PER_CALL = 512;
-const EINTR = 4;
 
 /** Fills in a struct fiemap with its extents behind it. @returns whether the call succeeded. */
 export type Fiemap = (request: Buffer) => boolean;
@@ -31,12 +30,7 @@ export type Fiemap = (request: Buffer) => boolean;
 /** @returns undefined where the kernel cannot say what of this file was written. */
 export function openFiemap(fd: number): Fiemap | undefined {
   const ioctl = loadLibc().func("int ioctl(int fd, unsigned long request, void *argument)");
-  const fiemap: Fiemap = (request) => {
-    for (;;) {
-      if (ioctl(fd, FS_IOC_FIEMAP, request) === 0) return true;
-      if (loadKoffi().errno() !== EINTR) return false;
-    }
-  };
+  const fiemap: Fiemap = (request) => ioctl(fd, FS_IOC_FIEMAP, request) === 0;
   return fiemap(requestFor(0, 1, 1)) ? fiemap : undefined;
 }
 

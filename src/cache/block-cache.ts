@@ -24,6 +24,8 @@ export interface BlockCacheOptions {
   readonly ioTimeoutMs?: number;
   /** Throttled requests so far (Meter.throttles), to slow down by. */
   readonly throttles?: () => number;
+  /** Blocks that the line carries at a time now (EbsApi.getsAtATime). */
+  readonly line?: () => number;
 }
 
 export interface CacheStatistics {
@@ -63,6 +65,7 @@ export class BlockCache {
     this.queue = new FetchQueue({
       concurrency: options.concurrency ?? 64,
       ...(options.throttles && { throttles: options.throttles }),
+      ...(options.line && { line: options.line }),
     });
     this.#fetcher = new BlockFetcher(this.pool, this.queue, options.ioTimeoutMs ?? 60_000);
   }

@@ -37,6 +37,9 @@ export function withDiskCache(
 ): EbsApi {
   const blocks = new CachedBlocks(api, cache, identity);
   return {
+    get getsAtATime() {
+      return api.getsAtATime ?? Number.POSITIVE_INFINITY;
+    },
     listSnapshotBlocks: (snapshotId, options) => blocks.list(snapshotId, options),
     // Whoever wants a block's digest reads each block once: the cache has nothing to give there.
     getSnapshotBlock: (id, block, token, target, signal, digest) =>

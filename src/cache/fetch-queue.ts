@@ -1,6 +1,6 @@
 /**
- * Who may fetch now. A bounded number of fetches run at a time; those that someone waits for go
- * before readahead, else first come first served. When the service throttles, fewer run: the limit
+ * Who may fetch now. A bounded number of fetches run at a time, as many as the line carries; those that
+ * someone waits for go before readahead, which also leaves them a place, else first come first served. When the service throttles, fewer run: the limit
  * is cut by a third at a time and grows back by one for each limit's worth of fetches that went well
  * (additive increase, multiplicative decrease, as TCP does), so that it settles just under the quota.
  */
@@ -8,6 +8,8 @@
 export interface FetchQueueOptions {
   /** Fetches at a time, at most. */
   readonly concurrency: number;
+  /** Blocks that the line carries at a time now. */
+  readonly line?: () => number;
   /** Throttled requests so far; a rise is the sign to slow down. */
   readonly throttles?: () => number;
   /** A clock in ms, for tests. */
@@ -37,6 +39,7 @@ export class Ticket {
 export class FetchQueue {
   readonly #most: number;
   readonly #throttles: () => number;
+  readonly #line: () => number;
   readonly #now: () => number;
   /** Sets keep the order of insertion, and anything can be taken out of them at once. */
   readonly #urgent = new Set<Ticket>();
@@ -50,13 +53,14 @@ export class FetchQueue {
     this.#most = Math.max(1, options.concurrency);
     this.#limit = this.#most;
     this.#throttles = options.throttles ?? (() => 0);
+    this.#line = options.line ?? (() => Number.POSITIVE_INFINITY);
     this.#throttlesSeen = this.#throttles();
     this.#now = options.now ?? (() => performance.now());
   }
 
   /** Fetches that may run at a time now. */
   get limit(): number {
-    return Math.floor(this.#limit);
+    return Math.max(1, Math.floor(Math.min(this.#limit, this.#line())));
   }
 
   get running(): number {
@@ -112,8 +116,13 @@ export class FetchQueue {
   }
 
   #startNext(): void {
-    while (this.#running < this.limit) {
+    for (;;) {
+      const { limit } = this;
       const queue = this.#urgent.size > 0 ? this.#urgent : this.#ahead;
+      // Over a slow line the last place is for a reader that comes to wait.
+      const isSlow = limit > 1 && this.#line() < this.#most;
+      const places = isSlow && queue === this.#ahead ? limit - 1 : limit;
+      if (this.#running >= places) return;
       const next = queue.values().next().value;
       if (next === undefined) return;
       queue.delete(next);

@@ -21,6 +21,10 @@ export interface ServiceOptions {
   readonly concurrency: number;
   /** Milliseconds that one operation may take since a byte of it moved, all its retries included. */
   readonly ioTimeout: number;
+  /** Bytes a second of blocks, in both directions together. */
+  readonly bandwidthLimit?: number;
+  /** Gets, and puts, a second and snapshot. */
+  readonly maxRequestsPerSecond?: number;
   /** The endpoint has responded to an earlier command: a refused connection is worth waiting for. */
   readonly isProven?: boolean;
   readonly logLevel: LogLevel;
@@ -59,6 +63,22 @@ export function serviceOptions(command: Command, defaultLogLevel: LogLevel = "in
         .env("EBSMOUNT_IO_TIMEOUT")
         .argParser(durationParser("--io-timeout", 1000, 24 * 3600_000))
         .default(DEFAULT_IO_TIMEOUT, "60s"),
+    )
+    .addOption(
+      new Option(
+        "--bandwidth-limit <rate>",
+        "most that blocks may take of a shared line, both ways together: 500KiB/s, 20Mbit/s (default: none)",
+      )
+        .env("EBSMOUNT_BANDWIDTH_LIMIT")
+        .argParser(parseBandwidth),
+    )
+    .addOption(
+      new Option(
+        "--max-requests-per-second <count>",
+        "gets, and puts, of blocks a second and snapshot (default: 1000 at AWS, its quota; none elsewhere)",
+      )
+        .env("EBSMOUNT_MAX_REQUESTS_PER_SECOND")
+        .argParser(countParser("--max-requests-per-second", 1, 1_000_000)),
     )
     .addOption(
       new Option("--log-level <level>", "how much to log")
@@ -111,6 +131,8 @@ export function countParser(
   };
 }
 
+const MIN_BYTES_PER_SECOND = 32 * 1024;
+
 const DURATION_UNITS: Readonly<Record<string, number>> = {
   ms: 1,
   s: 1000,
@@ -153,6 +175,27 @@ function formatDuration(milliseconds: number): string {
   if (milliseconds % 3600_000 === 0) return `${milliseconds / 3600_000}h`;
   if (milliseconds % 60_000 === 0) return `${milliseconds / 60_000}m`;
   return `${milliseconds / 1000}s`;
+}
+
+/**
+ * Bytes a second in `20Mbit/s`, `500KiB/s`, `2MB/s`. Bits come in thousands, as lines are sold; bytes in
+ * 1024s, as everywhere here. The least is one block in 16 s: with less each would meet a time-out.
+ */
+export function parseBandwidth(text: string): number {
+  const bits = /^\s*(\d+(?:\.\d+)?)\s*([kmg]?)bit(?:\/s|ps)?\s*$/i.exec(text);
+  const bytes =
+    bits === null
+      ? /[a-z]/i.test(text)
+        ? parseSize(text.replace(/\s*(?:\/s|ps)\s*$/i, ""))
+        : undefined
+      : (Number(bits[1]) * 1000 ** ["", "k", "m", "g"].indexOf((bits[2] ?? "").toLowerCase())) / 8;
+  if (bytes === undefined) {
+    throw new InvalidArgumentError(`"${text}" is not a rate: write 20Mbit/s or 2MiB/s.`);
+  }
+  if (bytes < MIN_BYTES_PER_SECOND) {
+    throw new InvalidArgumentError("--bandwidth-limit is at least 32KiB/s.");
+  }
+  return bytes;
 }
 
 /** One tag of a snapshot as `--tag Key=Value`. Source of the limits: StartSnapshot, Tag. */

@@ -23,6 +23,10 @@ export async function openService(
     ...(options.profile !== undefined && { profile: options.profile }),
     ...(options.endpointUrl !== undefined && { endpointUrl: options.endpointUrl }),
     ...(options.isProven !== undefined && { proven: options.isProven }),
+    ...(options.bandwidthLimit !== undefined && { bytesPerSecond: options.bandwidthLimit }),
+    ...(options.maxRequestsPerSecond !== undefined && {
+      requestsPerSecond: options.maxRequestsPerSecond,
+    }),
     concurrency: options.concurrency,
     ioTimeoutMs: options.ioTimeout,
     meter,

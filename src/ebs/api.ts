@@ -63,6 +63,8 @@ export interface StartedSnapshot {
 export type SnapshotStatus = "pending" | "completed" | "error";
 
 export interface EbsApi {
+  /** Blocks that are worth getting at a time now: what the line carries. Absent: as many as one likes. */
+  readonly getsAtATime?: number;
   listSnapshotBlocks(snapshotId: SnapshotId, options?: ListOptions): Promise<BlockPage>;
   listChangedBlocks(
     firstSnapshotId: SnapshotId | undefined,

@@ -28,9 +28,10 @@ import type {
   StartedSnapshot,
   StartSnapshotOptions,
 } from "./api.js";
+import { BlockFlow } from "./block-flow.js";
 import type { BlockRequest } from "./block-request.js";
 import { BlockThreads } from "./block-threads.js";
-import type { Subject } from "./errors.js";
+import { EbsError, interrupted, type Subject } from "./errors.js";
 import { askedOf, listPage } from "./list-end.js";
 import { Meter } from "./meter.js";
 import { NOT_YET_MS, type RetryContext, withRetries } from "./retry.js";
@@ -48,6 +49,10 @@ export interface EbsOptions {
   readonly concurrency?: number;
   /** Longest time for one operation since a byte of it moved, ms; then it fails. 60 s unless told. */
   readonly ioTimeoutMs?: number;
+  /** Bytes of blocks a second at most, gets and puts together. */
+  readonly bytesPerSecond?: number;
+  /** Gets, and puts, a second and snapshot at most; see block-flow.ts for the default. */
+  readonly requestsPerSecond?: number;
   /** The endpoint is known to respond: a refused connection is worth waiting for. */
   readonly proven?: boolean;
   /** Threads for blocks; 0 does everything in the calling thread. See create.ts for the default. */
@@ -65,6 +70,7 @@ export class SdkEbs implements EbsApi {
   readonly #context: RetryContext;
   readonly #transport: SdkTransport;
   readonly #threads: BlockThreads;
+  readonly #flow: BlockFlow;
   readonly #stallMs: number;
   /** Snapshots that were started lately, and when, by performance.now(). */
   readonly #started = new Map<string, number>();
@@ -77,6 +83,7 @@ export class SdkEbs implements EbsApi {
     this.#stallMs = Math.min(Math.ceil(ioTimeoutMs / 3), LONGEST_STALL_MS);
     this.#transport = transport;
     this.#threads = new BlockThreads(options.threads, log);
+    this.#flow = new BlockFlow({ ...options, concurrency });
     this.#context = {
       ioTimeoutMs,
       meter: options.meter ?? new Meter(),
@@ -85,6 +92,10 @@ export class SdkEbs implements EbsApi {
       renewCredentials: () => transport.renewCredentials(),
       log,
     };
+  }
+
+  get getsAtATime(): number {
+    return this.#flow.limit("get");
   }
 
   /** Block threads that have loaded and take work. */
@@ -132,10 +143,10 @@ export class SdkEbs implements EbsApi {
     digest?: Uint8Array,
   ): Promise<void> {
     requireBlock(target);
-    const subject: Subject = { operation: "GetSnapshotBlock", snapshotId, blockIndex };
+    const subject = { operation: "GetSnapshotBlock", snapshotId, blockIndex } as const;
     const stallMs = this.#stallMs;
     const request: BlockRequest = { kind: "get", snapshotId, blockIndex, blockToken, stallMs };
-    return withRetries(this.#context, subject, signal, async (stop, progress) => {
+    return this.#inFlow(subject, signal, async (stop, progress) => {
       const found = await this.#sendBlock(request, target, stop, progress);
       digest?.set(found);
     });
@@ -171,10 +182,10 @@ export class SdkEbs implements EbsApi {
     signal?: AbortSignal,
   ): Promise<Uint8Array> {
     requireBlock(data);
-    const subject: Subject = { operation: "PutSnapshotBlock", snapshotId, blockIndex };
+    const subject = { operation: "PutSnapshotBlock", snapshotId, blockIndex } as const;
     const stallMs = this.#stallMs;
     const request: BlockRequest = { kind: "put", snapshotId, blockIndex, blockToken: "", stallMs };
-    return withRetries(this.#context, subject, signal, (stop, progress) =>
+    return this.#inFlow(subject, signal, (stop, progress) =>
       this.#sendBlock(request, data, stop, progress),
     );
   }
@@ -204,6 +215,22 @@ export class SdkEbs implements EbsApi {
   async close(): Promise<void> {
     await this.#threads.close();
     await this.#transport.close();
+  }
+
+  /** A block's operation, once the line and the limits let it go; its deadline begins then. */
+  async #inFlow<T>(
+    subject: Subject & { readonly snapshotId: string },
+    signal: AbortSignal | undefined,
+    oneTry: (signal: AbortSignal, progress: (bodyBytes: number) => void) => Promise<T>,
+  ): Promise<T> {
+    const direction = subject.operation === "GetSnapshotBlock" ? "get" : "put";
+    const { origin } = this.#transport;
+    const work = () => withRetries(this.#context, subject, signal, oneTry);
+    try {
+      return await this.#flow.run(direction, subject.snapshotId, origin, signal, work);
+    } catch (error) {
+      throw signal?.aborted && !(error instanceof EbsError) ? interrupted(subject) : error;
+    }
   }
 
   /** Only what was started lately is kept, so that it stays small. */

@@ -50,6 +50,11 @@ export class SdkTransport {
     this.#log = log;
   }
 
+  /** Where block requests go, `https://host:port`; empty before the first. */
+  get origin(): string {
+    return this.#context?.origin ?? "";
+  }
+
   /** @throws Failure where the environment's certificates or proxies cannot be used. */
   open(): Promise<Opened> {
     this.#opened ??= this.#open();

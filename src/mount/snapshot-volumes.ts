@@ -65,6 +65,7 @@ export function openCache(service: VolumeService, options: VolumeOptions): Block
     ioTimeoutMs: options.ioTimeoutMs,
     // Each operation has a quota of its own: uploads that are throttled say nothing of fetches.
     throttles: () => service.meter.throttles("GetSnapshotBlock"),
+    line: () => service.api.getsAtATime ?? Number.POSITIVE_INFINITY,
   });
 }
 

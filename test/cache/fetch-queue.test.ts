@@ -85,3 +85,16 @@ test("throttling cuts the limit once a burst, success brings it back", () => {
   }
   expect(queue.limit).toBe(1);
 });
+
+test("over a slow line readahead leaves the last place to a reader", () => {
+  let line = 3;
+  const queue = new FetchQueue({ concurrency: 64, line: () => line });
+  const ahead = Array.from({ length: 10 }, () => queue.enter(false));
+  expect(queue.running).toBe(2);
+  const reader = queue.enter(true);
+  expect(reader.state).toBe("running");
+  expect(queue.running).toBe(3);
+  line = 64;
+  queue.leave(reader, "well");
+  expect(ahead.filter(({ state }) => state === "running")).toHaveLength(10);
+});

@@ -261,13 +261,22 @@ export class CurlTransport implements HttpTransport {
     this.#idle.push(transfer);
   }
 
-  #giveUp(job: Job, error: HttpError): void {
+  #giveUp(job: Job, error: unknown): void {
     this.#waiting.delete(job);
     if (job.transfer !== undefined && this.#active.get(job.transfer.easy) === job) {
       this.#rest(this.#detach(job));
     }
     job.reject(error);
     this.#startWaiting();
+  }
+
+  /** A callback that fails ends its own request, not the loop. */
+  #tell(job: Job, bodyBytes: number): void {
+    try {
+      job.request.progress?.(bodyBytes);
+    } catch (error) {
+      this.#giveUp(job, error);
+    }
   }
 
   /** Gives up what stands still. */
@@ -284,7 +293,7 @@ export class CurlTransport implements HttpTransport {
       } else if (progress !== job.progress) {
         job.progress = progress;
         job.movedAt = now;
-        job.request.progress?.(transfer.bodyBytes);
+        this.#tell(job, transfer.bodyBytes);
       } else if (transfer.isUpgraded) {
         this.#giveUp(job, upgradeError(job.route.host));
       } else if (transfer.isAnsweredEarly) {

@@ -75,12 +75,16 @@ export class Connection {
   async exchange(request: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
     const canBeStale = this.#wasUsed;
     this.#wasUsed = true;
-    this.#gate.begin();
+    let hasStarted = false;
     let abort = () => {};
     try {
       const response = await new Promise<HttpResponse>((resolve, reject) => {
         const { route } = this;
         const reader: ResponseReader = new ResponseReader(request, {
+          started: () => {
+            hasStarted = true;
+            this.#gate.begin();
+          },
           done: (response) => {
             // Part of the body is still to be sent.
             if (this.#socket.writableLength > 0) this.destroy();
@@ -88,7 +92,8 @@ export class Connection {
           },
           refused: ({ kind, words }) => reject(make(kind, this.#response(words), route)),
           failed: (error) => {
-            const isStale = canBeStale && this.#gate.received === 0 && !isUnsendable(error);
+            const isUntouched = !hasStarted || this.#gate.received === 0;
+            const isStale = canBeStale && isUntouched && !isUnsendable(error);
             const { hasHead, bodyBytes } = reader;
             reject(
               isStale
@@ -115,8 +120,8 @@ export class Connection {
         if (signal.aborted) abort();
         else this.#dispatch(request, reader);
       });
-      if (response.status !== 407 || this.route.proxy === undefined) return response;
       const { proxy, target } = this.route;
+      if (response.status !== 407 || proxy === undefined || target.isSecure) return response;
       const message = `the proxy ${proxy.label} does not connect to ${target.label}: ${MISSING_USER}`;
       throw make("proxy", message, this.route);
     } catch (error) {

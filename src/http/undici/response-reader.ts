@@ -16,6 +16,8 @@ export interface LengthProblem {
 }
 
 export interface ReaderEvents {
+  /** The request is being written: what comes from here on is its response. */
+  started(): void;
   done(response: HttpResponse): void;
   refused(problem: LengthProblem): void;
   failed(error: Error): void;
@@ -56,7 +58,9 @@ export class ResponseReader implements Dispatcher.DispatchHandler {
     this.#memory = NO_BYTES;
   }
 
-  onRequestStart(): void {}
+  onRequestStart(): void {
+    if (!this.#isOver) this.#events.started();
+  }
 
   onResponseStart(_controller: unknown, status: number, headers: Headers): void {
     if (this.#isOver) return;

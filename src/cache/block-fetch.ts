@@ -10,8 +10,9 @@ export interface Waiter {
   /** @param slot pinned for this waiter, or HOLE. */
   readonly resolve: (slot: number) => void;
   readonly reject: (error: unknown) => void;
-  /** When it has waited for long enough, ms of performance.now. */
+  /** When it has waited for long enough, ms of performance.now, unless blocks are arriving; and in any case. */
   readonly until: number;
+  readonly latest: number;
   /** What it waits for; changes where another fetch takes over. */
   fetch: BlockFetch;
 }
@@ -40,13 +41,16 @@ export class BlockFetch {
   /**
    * Waits for the fetch's end.
    * @param gaveUp called when `signal` ends the wait.
-   * @throws what the fetch ends with; Failure EINTR on abort, ETIMEDOUT past `until`.
+   * @param limitMs longest wait while no block arrives. @param mostMs longest wait.
+   * @throws what the fetch ends with; Failure EINTR on abort, ETIMEDOUT past the limit.
    */
   wait(
-    until: number,
+    limitMs: number,
+    mostMs: number,
     signal: AbortSignal | undefined,
     gaveUp: (fetch: BlockFetch) => void,
   ): Promise<number> {
+    const now = performance.now();
     return new Promise((resolve, reject) => {
       const giveUp = () => {
         const { fetch } = waiter;
@@ -64,7 +68,8 @@ export class BlockFetch {
           end();
           reject(error);
         },
-        until,
+        until: now + limitMs,
+        latest: now + mostMs,
         fetch: this,
       };
       this.waiters.add(waiter);
@@ -91,12 +96,13 @@ export class BlockFetch {
 
   /**
    * Ends the wait of those whose time is over.
-   * @returns what each of them was told.
+   * @param isMoving blocks have arrived lately: over a slow line, that is not too late.
+   * @returns the failure of each.
    */
-  expire(now: number): Failure[] {
+  expire(now: number, isMoving: boolean): Failure[] {
     const told: Failure[] = [];
     for (const waiter of this.waiters) {
-      if (now < waiter.until) continue;
+      if (now < (isMoving ? waiter.latest : waiter.until)) continue;
       this.waiters.delete(waiter);
       const failure = new Failure(
         "ETIMEDOUT",

@@ -25,6 +25,8 @@ export interface BlockSource {
 
 /** How often it is looked whether somebody has waited for long enough, ms. */
 const LOOK_EVERY_MS = 250;
+/** How many times --io-timeout a reader waits while blocks arrive, of which others' may come first. */
+const MAX_STRETCH = 5;
 
 export class BlockFetcher {
   readonly #pool: SlotPool;
@@ -34,6 +36,8 @@ export class BlockFetcher {
   readonly #echo = new FailureEcho();
   #lookout: NodeJS.Timeout | undefined;
   #fetched = 0;
+  /** When a block arrived last. */
+  #arrivedAt = Number.NEGATIVE_INFINITY;
 
   /** @param ioTimeoutMs longest wait for a block, ms. */
   constructor(pool: SlotPool, queue: FetchQueue, ioTimeoutMs: number) {
@@ -49,8 +53,8 @@ export class BlockFetcher {
 
   /**
    * The block's slot, pinned, or HOLE.
-   * @throws what the source throws; Failure EINTR on abort, ETIMEDOUT where it took too long, in line
-   * behind others or under way, ENOMEM where no slot came free in time.
+   * @throws what the source throws; Failure EINTR on abort, ETIMEDOUT where no block has arrived for
+   * ioTimeoutMs, or this one not for MAX_STRETCH times that, ENOMEM where no slot came free in time.
    */
   pin(source: BlockSource, block: number, signal?: AbortSignal): Promise<number> {
     // A read of many blocks waits for all of them with one signal, which Node would warn about.
@@ -61,7 +65,8 @@ export class BlockFetcher {
     const fetch = this.#fetches.get(key) ?? this.#start(key, source, block, false);
     if (fetch.ticket !== undefined) this.#queue.promote(fetch.ticket);
     this.#lookout ??= setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
-    return fetch.wait(performance.now() + this.#ioTimeoutMs, signal, (left) => {
+    const limitMs = this.#ioTimeoutMs;
+    return fetch.wait(limitMs, limitMs * MAX_STRETCH, signal, (left) => {
       if (left.isUnwanted) this.#abandon(left);
     });
   }
@@ -98,8 +103,9 @@ export class BlockFetcher {
   #look(): void {
     const now = performance.now();
     let waited = false;
+    const isMoving = now - this.#arrivedAt < this.#ioTimeoutMs;
     for (const fetch of [...this.#fetches.values()]) {
-      const expired = fetch.expire(now);
+      const expired = fetch.expire(now, isMoving);
       for (const failure of expired) this.#echo.add(fetch.key, failure, 1);
       if (fetch.isUnwanted) this.#abandon(fetch);
       waited ||= fetch.waiters.size > 0;
@@ -140,6 +146,7 @@ export class BlockFetcher {
         await source.load(block, this.#pool.table.bytes(slot), signal);
         if (signal.aborted) throw interrupted();
         this.#fetched += 1;
+        this.#arrivedAt = performance.now();
         went = "well";
         return slot;
       } catch (error) {

@@ -45,8 +45,8 @@ export async function interleave(rounds, contenders) {
 
 /**
  * A row of the table, from the figures of `interleave`. `minRatio` and `maxRatio` are goals for the ratio
- * to the peer, `maxFigure` is one for the figure itself. A peer that has a name and no figures did not run.
- * @param row { what, unit, ours, peer?, peerName?, minRatio?, maxRatio?, maxFigure?, inReadme? }; `inReadme`
+ * to the peer, `minFigure` and `maxFigure` are for the figure itself. A peer that has a name and no figures did not run.
+ * @param row { what, unit, ours, peer?, peerName?, minRatio?, maxRatio?, minFigure?, maxFigure?, inReadme? }; `inReadme`
  * puts it into the README's short table, where a row whose goal is missed always stands.
  */
 export function rowOf({ what, unit, ours, peer, peerName, inReadme, ...goals }) {
@@ -83,7 +83,8 @@ export function compareTurns({ what, ours, peer, peerName, rate, cost }) {
 }
 
 /** @returns the goal in words, and whether it is met where that is known. */
-function judge({ minRatio, maxRatio, maxFigure }, { unit, figure, ratio }) {
+function judge({ minRatio, maxRatio, maxFigure, minFigure }, { unit, figure, ratio }) {
+  if (minFigure !== undefined) return { goal: `≥ ${minFigure} ${unit}`, met: figure >= minFigure };
   if (maxFigure !== undefined) return { goal: `≤ ${maxFigure} ${unit}`, met: figure <= maxFigure };
   if (minRatio !== undefined) {
     return { goal: `≥ ${minRatio} ×`, met: ratio === undefined ? undefined : ratio >= minRatio };

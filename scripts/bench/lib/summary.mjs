@@ -11,6 +11,7 @@ const BENCHES = [
   "cold-reads",
   "download",
   "upload",
+  "slow-lines",
   "first-read",
   "one-file",
   "memory",

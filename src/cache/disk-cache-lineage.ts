@@ -8,23 +8,22 @@
  */
 import { errnoOf } from "../common/failure.js";
 import { lowerBound } from "../common/lower-bound.js";
-import { BLOCKS_PER_GIB } from "../common/sizes.js";
-import type { ChangedBlockPage, EbsApi } from "../ebs/api.js";
-import { isInvalidPageToken } from "../ebs/errors.js";
+import type { EbsApi } from "../ebs/api.js";
+import { ListWalk, MAX_PAGE_BLOCKS } from "../ebs/list-walk.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 
-/** Changed blocks asked for in one call, the service's most. */
-const PAGE = 10_000;
-/** A listing starts at a multiple of this, blocks (2 GiB). */
-const ALIGNMENT = 2 * BLOCKS_PER_GIB;
+/** Changed blocks asked for at a random place; more where listing goes on in sequence. */
+const FIRST_PAGE = 1_000;
+/** A listing starts at a multiple of this, blocks (64 MiB), so that readers of one region share it. */
+const ALIGNMENT = 128;
 /** Calls from the start of a listing to the block wanted, and in the life of a mount. */
 const LONGEST_CHAIN = 4;
 const MOST_CALLS = 1_000;
 /** A reader waits for it, ms: then fetching is surer. */
 const CALL_LIMIT_MS = 5_000;
-/** Pages remembered, 40 KB each at most. */
-const PAGES = 64;
-/** After a call that came to nothing, ms. */
+/** Pages remembered, 4 KB each, 40 KB at most. */
+const PAGES = 256;
+/** After calls that came to nothing, ms. */
 const REST_MS = 30_000;
 
 interface Page {
@@ -32,6 +31,15 @@ interface Page {
   readonly start: number;
   readonly end: number;
   readonly changed: Uint32Array;
+  /** How many were asked for. */
+  readonly asked: number;
+}
+
+interface Listing {
+  readonly start: number;
+  /** Where it will get to if all blocks are changed; further if not. */
+  readonly likelyEnd: number;
+  readonly done: Promise<void>;
 }
 
 export class LineageDifference {
@@ -42,7 +50,7 @@ export class LineageDifference {
   readonly #onRefused: () => void;
   /** Latest first. */
   readonly #pages: Page[] = [];
-  readonly #listings = new Map<number, Promise<void>>();
+  readonly #listings = new Set<Listing>();
   #calls = 0;
   #isOff = false;
   #restsUntil = Number.NEGATIVE_INFINITY;
@@ -80,13 +88,7 @@ export class LineageDifference {
     if (!this.isUsable) return false;
     const known = this.#find(block);
     if (known !== undefined) return !includes(known.changed, block);
-    const start = block - (block % ALIGNMENT);
-    let listing = this.#listings.get(start);
-    if (listing === undefined) {
-      listing = this.#list(start, block).finally(() => this.#listings.delete(start));
-      this.#listings.set(start, listing);
-    }
-    await listing;
+    await (this.#listingOf(block) ?? this.#start(block)).done;
     // Another's listing may have stopped short of this block: then it is simply not known.
     const page = this.#isOff ? undefined : this.#find(block);
     return page !== undefined && !includes(page.changed, block);
@@ -97,59 +99,64 @@ export class LineageDifference {
     this.#pages.length = 0;
   }
 
-  async #list(start: number, wanted: number): Promise<void> {
+  #rest(): void {
+    this.#restsUntil = performance.now() + REST_MS;
+  }
+
+  #listingOf(block: number): Listing | undefined {
+    for (const listing of this.#listings) {
+      if (block >= listing.start && block < listing.likelyEnd) return listing;
+    }
+    return undefined;
+  }
+
+  #start(block: number): Listing {
+    const aligned = block - (block % ALIGNMENT);
+    const before = this.#pages.find(({ end }) => end >= aligned && end <= block);
+    const start = before?.end ?? aligned;
+    const asked = before === undefined ? FIRST_PAGE : more(before.asked);
+    const done = this.#list(start, block, asked).finally(() => this.#listings.delete(listing));
+    const listing: Listing = { start, likelyEnd: Math.max(start + asked, block + 1), done };
+    this.#listings.add(listing);
+    return listing;
+  }
+
+  /** Lists from `start` until `wanted` is covered, or enough calls were made. */
+  async #list(start: number, wanted: number, first: number): Promise<void> {
     const signal = AbortSignal.timeout(CALL_LIMIT_MS);
-    let from = start;
-    let pageToken: string | undefined;
+    const walk = new ListWalk(
+      this.#snapshotId,
+      (options) => {
+        this.#calls += 1;
+        return this.#api.listChangedBlocks(this.other, this.#snapshotId, options);
+      },
+      start,
+    );
+    let asked = first;
     try {
       for (let call = 0; call < LONGEST_CHAIN && this.#calls < MOST_CALLS; call += 1) {
-        this.#calls += 1;
-        const answer = await this.#page(from, pageToken, signal);
-        if (answer.volumeSizeGiB !== this.#volumeSizeGiB) {
-          // Whatever was answered, it was not this question.
+        const walked = await walk.next(asked, signal);
+        if (walked === undefined) return;
+        const { page, start: from, end } = walked;
+        const isOrdered = (page.blockIndexes[0] ?? from) >= from;
+        if (page.volumeSizeGiB !== this.#volumeSizeGiB || !isOrdered) {
+          // Whatever was listed, it is not what was asked for; what was taken for unchanged may not be.
           this.#stop();
           return;
         }
-        const changed = answer.blockIndexes;
-        if (pageToken !== undefined && (changed[0] ?? from) < from) {
-          // In no order: what was taken for unchanged may not be.
-          this.#stop();
-          return;
-        }
-        const last = changed.at(-1);
-        const ended = answer.nextToken === undefined;
-        const end = ended ? Number.POSITIVE_INFINITY : last === undefined ? from : last + 1;
-        if (end > from) this.#remember({ start: from, end, changed });
+        if (end > from) this.#remember({ start: from, end, changed: page.blockIndexes, asked });
         if (end > wanted) return;
-        from = Math.max(from, end);
-        pageToken = answer.nextToken;
+        asked = more(asked);
       }
+      if (walk.from === start) this.#rest();
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === "ETIMEDOUT" || errno === "EINTR") {
-        this.#restsUntil = performance.now() + REST_MS;
+        this.#rest();
         return;
       }
       this.#stop();
       if (errno === "EACCES") this.#onRefused();
-    }
-  }
-
-  /** A page token that is no longer good is done without. */
-  async #page(
-    from: number,
-    pageToken: string | undefined,
-    signal: AbortSignal,
-  ): Promise<ChangedBlockPage> {
-    const options = { startingBlockIndex: from, maxResults: PAGE, signal };
-    const list = (more: { pageToken?: string }) =>
-      this.#api.listChangedBlocks(this.other, this.#snapshotId, { ...options, ...more });
-    if (pageToken === undefined) return await list({});
-    try {
-      return await list({ pageToken });
-    } catch (error) {
-      if (!isInvalidPageToken(error)) throw error;
-      return await list({});
     }
   }
 
@@ -161,6 +168,11 @@ export class LineageDifference {
   #find(block: number): Page | undefined {
     return this.#pages.find(({ start, end }) => block >= start && block < end);
   }
+}
+
+/** Listing goes on: what was asked for was too little. */
+function more(asked: number): number {
+  return Math.min(MAX_PAGE_BLOCKS, asked * 4);
 }
 
 function includes(ascending: Uint32Array, value: number): boolean {

@@ -9,12 +9,13 @@ import { join } from "node:path";
 import { errnoOf, Failure } from "../common/failure.js";
 import { formatSize } from "../common/sizes.js";
 import type { EbsApi, StartSnapshotOptions } from "../ebs/api.js";
+import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { BlockList } from "../snapshot/block-list.js";
 import { importImage } from "../snapshot/image-import.js";
 import { type BlockChoice, ImageSource } from "../snapshot/image-source.js";
 import { openImportLedger, removeImportLedger } from "../snapshot/import-ledger.js";
-import { checkInheritance } from "../snapshot/inherited-blocks.js";
+import { findMissing, lacksInherited, listedParentBlocks } from "../snapshot/verify-snapshot.js";
 import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
 import { interruptible, UsageFailure } from "./errors.js";
 import { type ServiceOptions, snapshotArgument } from "./options.js";
@@ -102,15 +103,7 @@ async function run(
       await upload(writer, source, parent, resumed, options, signal);
     }
     completed = true;
-    if (parent !== undefined && options.wait) {
-      const { digests } = writer;
-      await checkInheritance(api, {
-        childId: writer.snapshotId,
-        parentId: parent.snapshotId,
-        wasPut: async (block) => (await digests.get(block)) !== undefined,
-        signal,
-      });
-    }
+    if (options.wait) await verify(api, writer, parent?.snapshotId, signal);
     await removeImportLedger(folder, writer.snapshotId);
     return writer.snapshotId;
   } catch (error) {
@@ -118,6 +111,26 @@ async function run(
   } finally {
     await writer?.digests.close();
   }
+}
+
+/** @throws Failure EIO where the completed snapshot lacks what it must show */
+async function verify(
+  api: EbsApi,
+  writer: SnapshotWriter,
+  parentId: SnapshotId | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  const parentBlocks = parentId && listedParentBlocks(api, parentId, signal);
+  const missing = await findMissing(api, writer, parentBlocks, signal);
+  if (missing === undefined) return;
+  const { kind, blockIndex } = missing;
+  if (kind === "inherited" && parentId !== undefined) {
+    throw lacksInherited(writer.snapshotId, parentId, blockIndex);
+  }
+  throw new Failure(
+    "EIO",
+    `${writer.snapshotId} is completed but does not list block ${blockIndex}, which was put into it: do not use it. Check --endpoint-url, and import again.`,
+  );
 }
 
 async function upload(

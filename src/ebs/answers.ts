@@ -119,8 +119,8 @@ interface RawPage {
 
 function readPage(body: Uint8Array, listName: string, asked: Asked): RawPage {
   const fields = readJson(body);
-  // Null is how some servers write an empty list; one that is absent may stand under another name.
-  const all = fields[listName] === null ? [] : fields[listName];
+  const all = fields[listName];
+  // Null is not taken for an empty list: a server that lost the list would show zeros for all of it.
   if (!Array.isArray(all)) throw malformed(`${listName} is missing or not a list`);
   const volumeSizeGiB = volumeSizeOf(fields);
   const limit = volumeSizeGiB * BLOCKS_PER_GIB;

@@ -76,6 +76,11 @@ export function isInvalidPageToken(error: unknown): boolean {
   return error instanceof EbsError && error.reason === "INVALID_PAGE_TOKEN";
 }
 
+/** The service's response contradicts itself or cannot be read: asking again will not mend it. */
+export function isMalformed(error: unknown): boolean {
+  return error instanceof EbsError && error.exception === "MalformedAnswer";
+}
+
 /** The caller aborted; nobody is to blame. */
 export function interrupted(subject: Subject): EbsError {
   return new EbsError({

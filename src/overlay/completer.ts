@@ -10,8 +10,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, Failure } from "../common/failure.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
+import type { BlockDevice } from "../device/block-device.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
-import { checkInheritance } from "../snapshot/inherited-blocks.js";
+import { findMissing, lacksInherited, type ParentBlocks } from "../snapshot/verify-snapshot.js";
 import { COMPLETION_LIMIT_MS, type Completion, type SnapshotWriter } from "../snapshot/writer.js";
 import { type Asked, isInvalid, isRefusal } from "./attempt.js";
 import type { CommitOptions, CommitResult } from "./commit-options.js";
@@ -21,8 +22,6 @@ import type { Upload } from "./upload.js";
 const REFUSAL_PAUSES = [500, 2_000];
 /** How often the status of a snapshot that is waited for is asked for, ms. */
 const LOOK_EVERY_MS = 30_000;
-/** Empty pages in a row that are followed to the block that is looked for. */
-const MOST_EMPTY = 1_000;
 
 export class Completer {
   readonly #upload: Upload;
@@ -53,9 +52,8 @@ export class Completer {
     }
     const { snapshotId } = writer;
     if (!wait && completion === "accepted") return { snapshotId, isPending: true };
-    if (wait && !(await this.#isCompleted(writer))) return undefined;
-    await this.#verify(snapshotId);
-    await this.#verifyParent(snapshotId);
+    if (!(await this.#isCompleted(writer))) return undefined;
+    await this.#verify(writer);
     return { snapshotId };
   }
 
@@ -136,44 +134,23 @@ export class Completer {
     return undefined;
   }
 
-  /** Looks whether the completed snapshot shows the first block that was put. */
-  async #verify(snapshotId: SnapshotId): Promise<void> {
-    const { api, attempt } = this.#upload;
-    const { signal } = this.#options;
-    for await (const { blockIndex } of attempt.log.entries()) {
-      try {
-        const options = { maxResults: 100, ...(signal && { signal }) };
-        const startingBlockIndex = blockIndex;
-        let page = await api.listSnapshotBlocks(snapshotId, { ...options, startingBlockIndex });
-        for (let n = 0; page.blockIndexes.length === 0 && page.nextToken && n < MOST_EMPTY; n++) {
-          const pageToken = page.nextToken;
-          page = await api.listSnapshotBlocks(snapshotId, { ...options, pageToken });
-        }
-        if (page.blockIndexes[0] === blockIndex) return;
-      } catch (error) {
-        if (errnoOf(error) === "EACCES") return;
-        throw error;
-      }
+  /** @throws Failure EIO where the completed snapshot lacks what it must show */
+  async #verify(writer: SnapshotWriter): Promise<void> {
+    const { api, device, session } = this.#upload;
+    const { parentSnapshotId: parentId } = session.record;
+    const parentBlocks = parentId === undefined ? undefined : blocksOf(device.base);
+    const missing = await findMissing(api, writer, parentBlocks, this.#options.signal);
+    if (missing === undefined) return;
+    const { kind, blockIndex } = missing;
+    if (kind === "put") {
       throw new Failure(
         "EIO",
-        `${snapshotId} is completed but does not list block ${blockIndex}, which was put into it: keep session ${this.#upload.session.id} and report this.`,
+        `${writer.snapshotId} is completed but does not list block ${blockIndex}, which was put into it: keep session ${session.id} and report this.`,
       );
     }
-  }
-
-  async #verifyParent(childId: SnapshotId): Promise<void> {
-    const { api, attempt, session } = this.#upload;
-    const { signal } = this.#options;
-    const { parentSnapshotId: parentId } = session.record;
-    if (parentId === undefined) return;
-    const wasPut = async (block: number) => (await attempt.log.get(block)) !== undefined;
-    try {
-      await checkInheritance(api, { childId, parentId, wasPut, ...(signal && { signal }) });
-    } catch (error) {
-      // Completed and useless: the changes must not be tied to it.
-      if (errnoOf(error) === "EIO") await this.#letGo();
-      throw error;
-    }
+    // Completed and useless: the changes must not be tied to it.
+    await this.#letGo();
+    throw lacksInherited(writer.snapshotId, parentId as SnapshotId, blockIndex);
   }
 
   /** The session can be mounted again. */
@@ -188,4 +165,18 @@ export class Completer {
       `${snapshotId} is written, but still not completed; look later with: aws ec2 describe-snapshots --snapshot-ids ${snapshotId}`,
     );
   }
+}
+
+/** Blocks that the base has, by its own list, which tells of those around what was just put. */
+function blocksOf(base: BlockDevice): ParentBlocks {
+  return async function* (from) {
+    const start = from * BLOCK_SIZE;
+    if (start >= base.size) return;
+    let next = from;
+    for await (const { kind, offset, length } of base.extents(start, base.size - start)) {
+      if (kind === "hole") continue;
+      next = Math.max(next, Math.floor(offset / BLOCK_SIZE));
+      for (; next < Math.ceil((offset + length) / BLOCK_SIZE); next += 1) yield next;
+    }
+  };
 }

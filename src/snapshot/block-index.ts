@@ -14,24 +14,19 @@ import { Failure } from "../common/failure.js";
 import { sharedAbort } from "../common/shared-abort.js";
 import { BLOCKS_PER_GIB, MIB } from "../common/sizes.js";
 import type { BlockPage, EbsApi } from "../ebs/api.js";
-import { isInvalidPageToken } from "../ebs/errors.js";
+import { MAX_PAGE_BLOCKS, MIN_PAGE_BLOCKS, type WalkedPage, walkBlocks } from "../ebs/list-walk.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { AllocationCount } from "./allocation-count.js";
 import { type BlockRun, IndexPage } from "./index-page.js";
 
 /** Memory for pages unless told otherwise, bytes: about 450,000 blocks, 220 GiB of written data. */
 const DEFAULT_INDEX_BYTES = 16 * MIB;
-/** Blocks asked for at a random place, and at most where listing goes on in sequence. */
+/** Blocks asked for at a random place; more where listing goes on in sequence. */
 const FIRST_PAGE = 1_000;
-const LARGEST_PAGE = 10_000;
 /** A listing starts at a multiple of this, so that reading backwards does not list every block. */
 const ALIGNMENT = 128;
 /** Calls that one listing may make to get from its start to the block wanted. */
 const LONGEST_CHAIN = 10_000;
-/** Empty pages in a row that are followed. */
-const MOST_EMPTY = 1_000;
-/** Refused page tokens, without progress between, that are met by listing from a block index. */
-const MOST_RESTARTS = 3;
 /** Listings at a time; the service allows about 50 calls a second. */
 const LISTINGS = 8;
 /** Tokens are not used in the last part of their life, ms: a request must reach the service. */
@@ -50,7 +45,10 @@ interface Listing {
   readonly done: Promise<IndexPage>;
 }
 
-/** One list call: the volume's size, and the first page. @throws EbsError */
+/**
+ * One list call, the smallest there is: the volume's size is wanted, and whether any block will be read
+ * is not known. @throws EbsError
+ */
 export async function openBlockIndex(
   api: EbsApi,
   snapshotId: SnapshotId,
@@ -59,7 +57,7 @@ export async function openBlockIndex(
   const signal = options.signal && { signal: options.signal };
   const page = await api.listSnapshotBlocks(snapshotId, {
     startingBlockIndex: 0,
-    maxResults: FIRST_PAGE,
+    maxResults: MIN_PAGE_BLOCKS,
     ...signal,
   });
   return new BlockIndex(api, snapshotId, page, options.bytes ?? DEFAULT_INDEX_BYTES);
@@ -92,7 +90,9 @@ export class BlockIndex {
       sizeCalculation: (page) => Math.min(page.bytes, bytes),
       dispose: (page) => this.#forget(page),
     });
-    this.#take(first, 0, FIRST_PAGE);
+    const end =
+      first.nextToken === undefined ? this.blockCount : (first.blockIndexes.at(-1) ?? -1) + 1;
+    this.#take({ page: first, start: 0, end }, MIN_PAGE_BLOCKS);
   }
 
   /**
@@ -177,7 +177,7 @@ export class BlockIndex {
     const start = Math.max(wanted - (wanted % ALIGNMENT), before?.end ?? 0);
     const asked =
       before?.end === start
-        ? Math.min(LARGEST_PAGE, Math.max(before.asked * 4, FIRST_PAGE))
+        ? Math.min(MAX_PAGE_BLOCKS, Math.max(before.asked * 4, FIRST_PAGE))
         : FIRST_PAGE;
     const done = this.#list(start, wanted, asked);
     const listing = { start, likelyEnd: Math.max(start + asked, wanted + 1), done };
@@ -191,72 +191,51 @@ export class BlockIndex {
   async #list(start: number, wanted: number, asked: number): Promise<IndexPage> {
     await this.#enter();
     try {
-      let from = start;
-      let pageToken: string | undefined;
-      let restarts = 0;
-      for (let calls = 0, empty = 0; calls < LONGEST_CHAIN && empty < MOST_EMPTY; calls += 1) {
-        let answer: BlockPage;
-        try {
-          answer = await this.#api.listSnapshotBlocks(this.#snapshotId, {
-            startingBlockIndex: from,
-            maxResults: asked,
-            signal: this.#closed.signal,
-            ...(pageToken !== undefined && { pageToken }),
-          });
-        } catch (error) {
-          if (!isInvalidPageToken(error) || restarts === MOST_RESTARTS) throw error;
-          restarts += 1;
-          pageToken = undefined;
-          continue;
-        }
-        if (pageToken !== undefined) this.#checkOrder(answer, from);
-        const page = this.#take(answer, from, asked);
+      const walk = walkBlocks(this.#api, this.#snapshotId, start);
+      for (let calls = 0; calls < LONGEST_CHAIN; calls += 1) {
+        const walked = await walk.next(asked, this.#closed.signal);
+        if (walked === undefined) break;
+        this.#checkOrder(walked);
+        const page = this.#take(walked, asked);
         if (page?.covers(wanted)) return page;
-        if (page !== undefined) restarts = 0;
-        empty = page === undefined ? empty + 1 : 0;
-        from = page?.end ?? from;
-        pageToken = answer.nextToken;
       }
     } finally {
       this.#leave();
     }
     throw new Failure(
       "EIO",
-      `Listing the blocks of ${this.#snapshotId} does not get to block ${wanted}: the service goes on answering with pages that lead nowhere. Try again later.`,
+      `Listing the blocks of ${this.#snapshotId} does not get to block ${wanted}: the service's pages lead nowhere. Try again later.`,
     );
   }
 
   /**
-   * Of a page that a token led to: what it lists below `from` must be known already, or the list is in no
-   * order, and what was taken for holes is none. @throws Failure EIO
+   * What a page lists before the walk must be known already, or the list is in no order, and what was
+   * taken for holes is none. @throws Failure EIO
    */
-  #checkOrder({ blockIndexes }: BlockPage, from: number): void {
-    for (const index of blockIndexes) {
-      if (index >= from) return;
+  #checkOrder({ page, start }: WalkedPage<BlockPage>): void {
+    for (const index of page.blockIndexes) {
+      if (index >= start) return;
       if (this.peek(index) !== "hole") continue;
       throw new Failure(
         "EIO",
-        `The service lists block ${index} of ${this.#snapshotId} after blocks up to ${from - 1}: a list out of order cannot be trusted; check --endpoint-url.`,
+        `The service lists block ${index} of ${this.#snapshotId} after blocks up to ${start - 1}: a list out of order cannot be trusted; check --endpoint-url.`,
       );
     }
   }
 
-  /** Keeps what an answer proves; undefined where it proves nothing. */
-  #take(answer: BlockPage, start: number, asked: number): IndexPage | undefined {
-    if (answer.volumeSizeGiB !== this.volumeSizeGiB) {
+  /** Keeps what a page proves; undefined where it proves nothing. */
+  #take({ page: listed, start, end: to }: WalkedPage<BlockPage>, asked: number) {
+    if (listed.volumeSizeGiB !== this.volumeSizeGiB) {
       throw new Failure(
         "EIO",
-        `${this.#snapshotId} changed its size from ${this.volumeSizeGiB} to ${answer.volumeSizeGiB} GiB, which a completed snapshot never does; check --endpoint-url.`,
+        `${this.#snapshotId} changed its size from ${this.volumeSizeGiB} to ${listed.volumeSizeGiB} GiB, which a completed snapshot never does; check --endpoint-url.`,
       );
     }
-    const listed = answer.blockIndexes;
-    const last = listed.at(-1);
-    const end =
-      answer.nextToken === undefined ? this.blockCount : last === undefined ? start : last + 1;
+    const end = Math.min(to, this.blockCount);
     if (end <= start) return undefined;
     const now = Date.now();
-    const life = answer.expiresAt - now;
-    const page = new IndexPage({ start, end }, listed, answer.blockTokens, {
+    const life = listed.expiresAt - now;
+    const page = new IndexPage({ start, end }, listed.blockIndexes, listed.blockTokens, {
       asked,
       // A clock that is wrong by days must not make every lookup list again.
       usableUntil: now + Math.max(life - Math.min(EXPIRY_MARGIN_MS, life / 10), 1_000),

@@ -13,7 +13,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, Failure } from "../common/failure.js";
 import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../common/sizes.js";
-import type { EbsApi, SnapshotStatus, StartSnapshotOptions } from "../ebs/api.js";
+import type { BlockPage, EbsApi, SnapshotStatus, StartSnapshotOptions } from "../ebs/api.js";
+import { isMalformed } from "../ebs/errors.js";
+import { MIN_PAGE_BLOCKS } from "../ebs/list-walk.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { aggregateDigests, type DigestLedger, MemoryDigests } from "./digest-ledger.js";
 
@@ -41,6 +43,18 @@ export interface CompleteOptions {
 
 /** `completed`: it can be read. `accepted`: the service took it, and goes on by itself. */
 export type Completion = "completed" | "accepted";
+
+/** A page of a snapshot's list, and the block index from which it was asked for. */
+export interface ListedFrom {
+  readonly from: number;
+  readonly page: BlockPage;
+}
+
+/** The lowest block that was put; undefined where none was. */
+export async function firstPut(digests: DigestLedger): Promise<number | undefined> {
+  for await (const { blockIndex } of digests.entries()) return blockIndex;
+  return undefined;
+}
 
 /**
  * Starts a snapshot, or finds the one that was started with the same client token.
@@ -85,6 +99,7 @@ export class SnapshotWriter {
   readonly digests: DigestLedger;
   readonly #api: EbsApi;
   readonly #blocks: number;
+  #listed: ListedFrom | undefined;
 
   /** Goes on with a snapshot that is known to be pending; to start one see startSnapshotWriter. */
   constructor(api: EbsApi, state: WriterState) {
@@ -93,6 +108,11 @@ export class SnapshotWriter {
     this.status = state.status;
     this.digests = state.digests ?? new MemoryDigests();
     this.#blocks = state.volumeSizeGiB * BLOCKS_PER_GIB;
+  }
+
+  /** The page that showed that the snapshot is completed, from the first put block on. */
+  get listed(): ListedFrom | undefined {
+    return this.#listed;
   }
 
   /**
@@ -112,8 +132,8 @@ export class SnapshotWriter {
   }
 
   /**
-   * Completes the snapshot with the number and the checksum of all blocks put, then waits.
-   * A lost answer is found out by looking whether the snapshot can be read.
+   * Completes the snapshot with the number and the checksum of all blocks put, then waits: what is
+   * called completed has been listed, whatever the service said. A lost answer is found out by looking whether the snapshot can be read.
    * @throws Failure ETIMEDOUT where it is not completed within the limit; it may be later.
    */
   async complete(options: CompleteOptions = {}): Promise<Completion> {
@@ -134,8 +154,8 @@ export class SnapshotWriter {
         `The service could not complete ${this.snapshotId}: its status is "error". Delete it and write it anew.`,
       );
     }
-    if (status === "completed") return "completed";
-    return options.wait === false ? "accepted" : await this.waitCompleted(options);
+    if (options.wait !== false) return await this.waitCompleted(options);
+    return status === "completed" ? "completed" : "accepted";
   }
 
   /** Waits until the snapshot, whose completion was asked for, can be read. Throws as complete. */
@@ -160,15 +180,23 @@ export class SnapshotWriter {
     }
   }
 
-  /** Any refusal but AccessDenied means "not yet": how a pending snapshot is refused is not settled. */
+  /**
+   * Any refusal but AccessDenied means "not yet": how a pending snapshot is refused is not settled. A
+   * list that makes no sense will make none later either.
+   */
   async #ask(signal: AbortSignal | undefined): Promise<"completed" | "forbidden" | "not yet"> {
+    const from = (await firstPut(this.digests)) ?? 0;
     try {
-      const list = { maxResults: 100, ...(signal && { signal }) };
-      await this.#api.listSnapshotBlocks(this.snapshotId, list);
+      const page = await this.#api.listSnapshotBlocks(this.snapshotId, {
+        startingBlockIndex: from,
+        maxResults: MIN_PAGE_BLOCKS,
+        ...(signal && { signal }),
+      });
+      this.#listed = { from, page };
       return "completed";
     } catch (error) {
       signal?.throwIfAborted();
-      if (!(error instanceof Failure)) throw error;
+      if (!(error instanceof Failure) || isMalformed(error)) throw error;
       return errnoOf(error) === "EACCES" ? "forbidden" : "not yet";
     }
   }

@@ -44,7 +44,7 @@ export class FakeEbs implements EbsApi {
     if (options.pageToken !== undefined) {
       if (!this.pageTokensWork)
         throw refused("ListSnapshotBlocks", snapshotId, "INVALID_PAGE_TOKEN");
-      from = Number(options.pageToken.slice(1));
+      from = Number.parseInt(options.pageToken.slice(1), 10);
     }
     const most = Math.min(
       options.maxResults ?? 1000,
@@ -62,7 +62,8 @@ export class FakeEbs implements EbsApi {
       blockTokens: indexes.map((index) => `${snapshotId}/${index}/${this.generation}`),
       expiresAt: Date.now() + (lifeMs ?? 7 * 86_400_000),
       volumeSizeGiB,
-      nextToken: next === undefined ? undefined : `p${next}`,
+      // Of this call alone, as the service's are.
+      nextToken: next === undefined ? undefined : `p${next}.${call}`,
     };
   }
 

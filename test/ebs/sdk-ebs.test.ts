@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
 import type { EbsApi } from "../../src/ebs/api.js";
 import { createEbsApi } from "../../src/ebs/create.js";
-import { EbsError } from "../../src/ebs/errors.js";
+import { EbsError, isMalformed } from "../../src/ebs/errors.js";
 import { Meter } from "../../src/ebs/meter.js";
 import type { EbsOptions } from "../../src/ebs/sdk-ebs.js";
 import {
@@ -280,18 +280,26 @@ function entry(index: number): object {
   return { BlockIndex: index, BlockToken: "AA==" };
 }
 
-test("an empty list is one, also where it is null; changed blocks that are missing are not none", async () => {
-  const answers = [
-    { Blocks: [], VolumeSize: 1 },
-    { Blocks: null, VolumeSize: 1 },
-  ];
-  const other = json({ Blocks: [entry(1)], VolumeSize: 1 });
-  const { api } = await serve({}, ...answers.map((answer) => json(answer)), other);
-  for (const _ of answers) {
-    expect((await api.listSnapshotBlocks(SNAPSHOT)).blockIndexes).toHaveLength(0);
+test("an empty list is one; a list that is null, missing or no list is refused, and not asked for again", async () => {
+  const wrong = [null, undefined, {}, "", 0];
+  const { api, stub } = await serve(
+    {},
+    json({ Blocks: [], VolumeSize: 1 }),
+    ...wrong.map((Blocks) => json({ Blocks, VolumeSize: 1 })),
+    ...wrong.map((ChangedBlocks) => json({ Blocks: [], ChangedBlocks, VolumeSize: 1 })),
+  );
+  expect((await api.listSnapshotBlocks(SNAPSHOT)).blockIndexes).toHaveLength(0);
+  for (const _ of wrong) {
+    const error = await failure(api.listSnapshotBlocks(SNAPSHOT));
+    expect(error).toMatchObject({ errno: "EIO" });
+    expect(error.message).toMatch(/: Blocks is missing or not a list/);
+    expect(isMalformed(error)).toBe(true);
   }
-  const error = await failure(api.listChangedBlocks("snap-1", SNAPSHOT));
-  expect(error.message).toMatch(/ChangedBlocks is missing/);
+  for (const _ of wrong) {
+    const error = await failure(api.listChangedBlocks("snap-1", SNAPSHOT));
+    expect(error.message).toMatch(/ChangedBlocks is missing or not a list/);
+  }
+  expect(stub.requests).toHaveLength(1 + 2 * wrong.length);
 });
 
 test("throttling in any words slows down, and each request is counted once", async () => {

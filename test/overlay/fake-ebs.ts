@@ -50,6 +50,8 @@ export class FakeEbs implements EbsApi {
   refusal: (operation: Operation) => string | undefined = () => undefined;
   /** Forgets client tokens: asked again, it starts another snapshot. */
   forgetful = false;
+  /** Blocks that a child takes over from the parent. */
+  inherited: readonly number[] = [];
   /** Called before each put. */
   beforePut: (block: number) => Promise<void> | void = () => {};
   /** Times that a snapshot is still pending after its completion was taken. */
@@ -132,7 +134,9 @@ export class FakeEbs implements EbsApi {
       this.#settle(snapshot);
       if (snapshot.status !== "completed") throw refused("ListSnapshotBlocks", "not completed");
       const from = options.startingBlockIndex ?? 0;
-      const indexes = [...snapshot.blocks.keys()].filter((n) => n >= from).sort((a, b) => a - b);
+      const inherited = snapshot.parent === undefined ? [] : this.inherited;
+      const all = [...new Set([...inherited, ...snapshot.blocks.keys()])];
+      const indexes = all.filter((n) => n >= from).sort((a, b) => a - b);
       return {
         blockIndexes: Uint32Array.from(indexes),
         blockTokens: indexes.map((n) => `token${n}`),

@@ -52,6 +52,7 @@ export class WrittenVolume {
     const bytes = Buffer.alloc(BASE_BLOCKS * BLOCK_SIZE, BASE_BYTE);
     for (const hole of HOLES) bytes.fill(0, hole * BLOCK_SIZE, (hole + 1) * BLOCK_SIZE);
     this.base = new ReadOnlyMemoryDevice(bytes);
+    this.api.inherited = [0, 1, 2, 3, 4, 5].filter((block) => !HOLES.includes(block));
     this.#model = new VolumeModel(bytes);
   }
 

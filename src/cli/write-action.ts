@@ -6,6 +6,7 @@ import { GIB } from "../common/sizes.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import type { SessionVolumeOptions } from "../mount/session-volume.js";
 import { openStateFolder } from "../mount/state-folder.js";
+import type { Session } from "../overlay/session.js";
 import { UsageFailure } from "./errors.js";
 import { type MountCommandOptions, type OpenVolumes, runMount } from "./mount-action.js";
 import { snapshotArgument } from "./options.js";
@@ -70,28 +71,28 @@ async function mountNew(
   options: WriteCommandOptions,
 ): Promise<void> {
   const open: OpenVolumes = async (service, log, mountPoint) => {
-    const [{ openSessionVolume, sizeOfSnapshot }, { createSession }, { settledOptions }] =
-      await Promise.all([
-        import("../mount/session-volume.js"),
-        import("../overlay/session.js"),
-        import("../ebs/client.js"),
-      ]);
+    const [{ closeParent, openParent, openSessionVolume, sizeAbove }, { createSession }] =
+      await Promise.all([import("../mount/session-volume.js"), import("../overlay/session.js")]);
+    const { settledOptions } = await import("../ebs/client.js");
     const wanted = options.size === undefined ? undefined : Math.ceil(options.size / GIB);
-    const volumeSizeGiB =
-      parent === undefined ? (wanted ?? 0) : await sizeOfSnapshot(service.api, parent, wanted);
-    const session = await createSession(openStateFolder(options.stateDir).path, {
-      kind,
-      volumeSizeGiB,
-      mountPoint,
-      ...(parent === undefined ? {} : { parentSnapshotId: parent }),
-      commit: snapshotSettings(options),
-      context: await settledOptions(options),
-    });
+    const volume = { ...volumeOptions(options, kind, log), isNew: true };
+    const opened = parent && (await openParent(service, parent, volume));
+    let session: Session;
     try {
-      return await openSessionVolume(service, session, {
-        ...volumeOptions(options, kind, log),
-        isNew: true,
+      session = await createSession(openStateFolder(options.stateDir).path, {
+        kind,
+        volumeSizeGiB: opened === undefined ? (wanted ?? 0) : sizeAbove(opened, wanted),
+        mountPoint,
+        ...(parent === undefined ? {} : { parentSnapshotId: parent }),
+        commit: snapshotSettings(options),
+        context: await settledOptions(options),
       });
+    } catch (error) {
+      if (opened !== undefined) await closeParent(opened);
+      throw error;
+    }
+    try {
+      return await openSessionVolume(service, session, volume, opened);
     } catch (error) {
       // Nothing was written: an empty session would only be litter.
       await session.remove();

@@ -6,6 +6,7 @@
 import type { BlockCache } from "../cache/block-cache.js";
 import type { DirectReads } from "../common/direct-reads.js";
 import { Failure } from "../common/failure.js";
+import { GIB } from "../common/sizes.js";
 import { directReads } from "../device/direct-reads.js";
 import type { SnapshotDevice } from "../device/snapshot-device.js";
 import { ZeroDevice } from "../device/zero-device.js";
@@ -42,37 +43,62 @@ export interface SessionVolumeOptions extends VolumeOptions {
 /** How often changes are flushed without anybody asking, ms. */
 const FLUSH_EVERY = 5000;
 
+/** A parent that is opened before there is a session for it: its size decides the session's. */
+export interface OpenedParent {
+  readonly cache: BlockCache;
+  readonly device: SnapshotDevice;
+}
+
+/** One list call. @throws EbsError */
+export async function openParent(
+  service: VolumeService,
+  parent: SnapshotId,
+  options: VolumeOptions,
+): Promise<OpenedParent> {
+  const cache = openCache(service, options);
+  try {
+    return { cache, device: await openDevice(service, cache, parent, options) };
+  } catch (error) {
+    cache.close();
+    throw error;
+  }
+}
+
+export async function closeParent({ cache, device }: OpenedParent): Promise<void> {
+  await device.close();
+  cache.close();
+}
+
 /**
  * GiB of a volume that continues `parent`, at least `wanted` where that is given.
  * @throws Failure EINVAL where that is smaller than the parent.
  */
-export async function sizeOfSnapshot(
-  api: EbsApi,
-  parent: SnapshotId,
-  wanted: number | undefined,
-): Promise<number> {
-  const { volumeSizeGiB } = await api.listSnapshotBlocks(parent, { maxResults: 100 });
-  if (wanted === undefined) return volumeSizeGiB;
-  if (wanted >= volumeSizeGiB) return wanted;
+export function sizeAbove({ device }: OpenedParent, wanted: number | undefined): number {
+  const parentGiB = device.size / GIB;
+  if (wanted === undefined || wanted >= parentGiB) return wanted ?? parentGiB;
   throw new Failure(
     "EINVAL",
-    `${parent} has ${volumeSizeGiB} GiB: a volume can grow (--size), but not shrink.`,
+    `${device.snapshotId} has ${parentGiB} GiB: a volume can grow (--size), but not shrink.`,
   );
 }
 
-/** Takes over the session: closing the volumes closes it. @throws Failure; then it is still open. */
+/**
+ * Takes over the session, and the opened parent: closing the volumes closes both.
+ * @throws Failure; then the session is still open, the parent is not.
+ */
 export async function openSessionVolume(
   service: VolumeService,
   session: Session,
   options: SessionVolumeOptions,
+  parent?: OpenedParent,
 ): Promise<Volumes> {
   const { parentSnapshotId, kind } = session.record;
-  const cache = openCache(service, options);
-  let below: SnapshotDevice | undefined;
+  const cache = parent?.cache ?? openCache(service, options);
+  let below = parent?.device;
   let overlay: OverlayDevice | undefined;
   try {
     if (parentSnapshotId !== undefined) {
-      below = await openDevice(service, cache, parentSnapshotId, options);
+      below ??= await openDevice(service, cache, parentSnapshotId, options);
     }
     overlay = await OverlayDevice.open(session, below ?? new ZeroDevice(session.volumeBytes), {
       ...(options.overlayLimit === undefined ? {} : { limitBytes: options.overlayLimit }),

@@ -96,6 +96,12 @@ async function run(
   let completed = false;
   try {
     writer = await startSnapshotWriter(api, start, (id) => openImportLedger(folder, id, resumed));
+    if (!resumed && writer.status !== "pending") {
+      throw new Failure(
+        "EIO",
+        `${writer.snapshotId} was started just now, and the service says that its status is ${writer.status} already: nothing was put into it, so it is not this image. Check --endpoint-url.`,
+      );
+    }
     if (writer.status === "completed") {
       const said = `${writer.snapshotId} was completed by an earlier import with this client token; nothing was uploaded now.`;
       process.stderr.write(`${said}\n`);

@@ -75,6 +75,7 @@ export function readStartedSnapshot(body: Uint8Array, date?: string): StartedSna
       volumeSizeGiB: volumeSizeOf(fields),
       parentSnapshotId: parent === undefined || parent === null ? undefined : parseId(parent),
       startedAgoMs: startedAgo(fields.StartTime, date),
+      kmsKeyArn: keyOf(fields),
     };
   } catch (error) {
     if (error instanceof AnswerError) throw error;
@@ -230,6 +231,13 @@ function timeOf(value: unknown): number | undefined {
   }
   const parsed = typeof value === "string" ? Date.parse(value) : Number.NaN;
   return Number.isNaN(parsed) ? undefined : parsed;
+}
+
+/** For a comparison and a sentence: printable, and no longer than the service's own can be. */
+function keyOf({ KmsKeyArn: key }: Fields): string | undefined {
+  if (key === undefined || key === null || key === "") return undefined;
+  if (typeof key === "string" && /^[\x21-\x7e]{1,2048}$/.test(key)) return key;
+  throw malformed("KmsKeyArn is not the name of a key");
 }
 
 function statusOf(value: unknown): SnapshotStatus {

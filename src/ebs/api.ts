@@ -58,6 +58,8 @@ export interface StartedSnapshot {
   readonly parentSnapshotId: SnapshotId | undefined;
   /** How long ago the service says that it was started, ms; 0 where it does not say. */
   readonly startedAgoMs: number;
+  /** The key that it is encrypted with; undefined where the service names none. */
+  readonly kmsKeyArn: string | undefined;
 }
 
 export type SnapshotStatus = "pending" | "completed" | "error";

@@ -13,7 +13,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, Failure } from "../common/failure.js";
 import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../common/sizes.js";
-import type { BlockPage, EbsApi, SnapshotStatus, StartSnapshotOptions } from "../ebs/api.js";
+import type {
+  BlockPage,
+  EbsApi,
+  SnapshotStatus,
+  StartedSnapshot,
+  StartSnapshotOptions,
+} from "../ebs/api.js";
 import { isMalformed } from "../ebs/errors.js";
 import { MIN_PAGE_BLOCKS } from "../ebs/list-walk.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
@@ -90,7 +96,28 @@ export async function startSnapshotWriter(
       `The service started ${started.snapshotId} as a child of ${answered} instead of ${asked}; nothing was written.`,
     );
   }
+  checkEncryption(options, started);
   return new SnapshotWriter(api, { ...started, digests: await openDigests(started.snapshotId) });
+}
+
+/**
+ * A server that does not know of encryption must not be sent what was to be encrypted. Of a child
+ * nothing is asked: it is encrypted as its parent is.
+ * @throws Failure EIO
+ */
+function checkEncryption(
+  { encrypted, kmsKeyArn: asked }: StartSnapshotOptions,
+  { snapshotId, kmsKeyArn: found }: StartedSnapshot,
+): void {
+  if (!encrypted && asked === undefined) return;
+  if (found !== undefined && (asked === undefined || asked === found)) return;
+  const wanted =
+    asked === undefined ? "encryption was asked for" : `the key ${asked} was asked for`;
+  const named = found === undefined ? "without naming a key" : `with the key ${found}`;
+  throw new Failure(
+    "EIO",
+    `The service started ${snapshotId} ${named}, though ${wanted}; nothing was put into it. Check --endpoint-url, --encrypted and --kms-key-arn.`,
+  );
 }
 
 export class SnapshotWriter {

@@ -3,7 +3,7 @@
  * must be right all the same, or be refused with a clear sentence where what it says cannot be trusted.
  */
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { BLOCK_SIZE, GIB } from "../../src/common/sizes.js";
@@ -110,4 +110,78 @@ it("a child that lacks its parent's blocks is never called good", async () => {
   const other = await rig.run(["import", changed, "--parent", snapshot], { env });
   expect(other).toMatchObject({ status: 1, stdout: "" });
   expect(other.stderr).toMatch(/as a child of snap-0bad/);
+});
+
+it.each<[Quirk, number]>([
+  ["null list", 1],
+  ["same token", 8],
+  ["tokens in a circle", 8],
+  ["new tokens", 52],
+])("a list of %s ends export, mount and import after %i calls at most", async (quirk, most) => {
+  const place = await rig.mount(["mount", "--cache-size", "8MiB", snapshot], "lists", env);
+  const out = rig.scratch.file("nowhere.img");
+  server.quirk = quirk;
+  server.counts.lists = 0;
+  const exported = await rig.run(["export", snapshot, out], { env });
+  expect(exported.status).toBe(1);
+  expect(exported.stderr).toMatch(/list.*snap-abc|Blocks is missing or not a list/);
+  expect(server.counts.lists).toBeLessThanOrEqual(most);
+
+  // One that was mounted in time knows its whole list. One that is mounted now fails, or its reads do.
+  await must("cmp", [model, `${place}/${snapshot}.img`]);
+  server.counts.lists = 0;
+  mkdirSync(rig.scratch.file("other"), { recursive: true });
+  const mounted = await rig.run(["mount", snapshot, rig.scratch.file("other")], { env });
+  if (mounted.status === 0) {
+    const image = mounted.stdout.trim();
+    const read = await run("dd", [
+      `if=${image}`,
+      "of=/dev/null",
+      "bs=4k",
+      "count=1",
+      "iflag=direct",
+    ]);
+    expect(read.stderr).toMatch(/Input\/output error/);
+    await rig.must(["unmount", rig.scratch.file("other")], { env });
+  }
+  expect(server.counts.lists).toBeLessThanOrEqual(1 + most);
+
+  server.counts.lists = 0;
+  const imported = await rig.run(["import", model], { env, limit: 20_000 });
+  expect(imported).toMatchObject({ status: 1, stdout: "" });
+  expect(server.counts.lists).toBeLessThanOrEqual(1 + most);
+  await rig.must(["unmount", place], { env });
+});
+
+it("is not believed that a snapshot is completed that was started just now", async () => {
+  server.quirk = "starts completed";
+  server.counts.puts = 0;
+  const imported = await rig.run(["import", model], { env });
+  expect(imported).toMatchObject({ status: 1, stdout: "" });
+  expect(imported.stderr).toMatch(/snap-\w+ was started just now, .* completed already/);
+  const again = await rig.run(["import", model, "--client-token", "mine"], { env });
+  expect(again).toMatchObject({ status: 0 });
+  expect(server.counts.puts).toBe(0);
+});
+
+it("is sent nothing that was to be encrypted, as it does not say that it does that", async () => {
+  server.counts.puts = 0;
+  const key = "arn:aws:kms:us-east-1:123456789012:key/mine";
+  for (const options of [["--encrypted"], ["--kms-key-arn", key]]) {
+    const imported = await rig.run(["import", model, ...options], { env });
+    expect(imported).toMatchObject({ status: 1, stdout: "" });
+    expect(imported.stderr).toMatch(/started snap-\w+ without naming a key, though .* asked for/);
+  }
+  const create = ["create", "--size", "1GiB", "--encrypted", "--writeback-delay", "100ms"];
+  const place = await rig.mount(create, "encrypted", env);
+  await must("dd", ["if=/etc/services", `of=${place}/volume.img`, "conv=notrunc,fsync"]);
+  const unmounted = await rig.run(["unmount", place], { env });
+  expect(unmounted).toMatchObject({ status: 1, stdout: "" });
+  expect(unmounted.stderr).toMatch(/without naming a key.*They are kept/);
+  const { sessions } = JSON.parse(await rig.must(["sessions", "--json"], { env }));
+  const { id } = sessions.find(({ mountPoint }: { mountPoint: string }) => mountPoint === place);
+  const resumed = await rig.run(["commit", id], { env });
+  expect(resumed).toMatchObject({ status: 1, stdout: "" });
+  expect(resumed.stderr).toMatch(/without naming a key/);
+  expect(server.counts.puts).toBe(0);
 });

@@ -50,6 +50,9 @@ export class FakeEbs implements EbsApi {
   refusal: (operation: Operation) => string | undefined = () => undefined;
   /** Forgets client tokens: asked again, it starts another snapshot. */
   forgetful = false;
+  /** The key that a snapshot is said to be encrypted with. */
+  kmsKeyOf: (options: StartSnapshotOptions) => string | undefined = ({ kmsKeyArn, encrypted }) =>
+    kmsKeyArn ?? (encrypted ? "arn:aws:kms:us-east-1:000000000000:key/default" : undefined);
   /** Blocks that a child takes over from the parent. */
   inherited: readonly number[] = [];
   /** Called before each put. */
@@ -87,6 +90,7 @@ export class FakeEbs implements EbsApi {
         volumeSizeGiB: snapshot.volumeSizeGiB,
         parentSnapshotId: snapshot.parent,
         startedAgoMs: 0,
+        kmsKeyArn: this.kmsKeyOf(options),
       };
     });
   }

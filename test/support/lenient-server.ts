@@ -6,7 +6,18 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
-export type Quirk = "" | "no checksum" | "another block" | "short" | "twice" | "other parent";
+export type Quirk =
+  | ""
+  | "no checksum"
+  | "another block"
+  | "short"
+  | "twice"
+  | "other parent"
+  | "starts completed"
+  | "null list"
+  | "same token"
+  | "tokens in a circle"
+  | "new tokens";
 
 interface Block {
   readonly data: Buffer;
@@ -20,6 +31,8 @@ interface Snapshot {
 
 export class LenientServer {
   quirk: Quirk = "";
+  /** Requests so far. */
+  readonly counts = { lists: 0, puts: 0 };
   readonly #snapshots = new Map<string, Snapshot>();
   readonly #server = createServer((request, response) => {
     this.#answer(request, response).catch(() => response.destroy());
@@ -54,7 +67,7 @@ export class LenientServer {
       const parent = this.quirk === "other parent" ? { ParentSnapshotId: "snap-0bad" } : {};
       json(response, {
         SnapshotId: made,
-        Status: "pending",
+        Status: this.quirk === "starts completed" ? "completed" : "pending",
         VolumeSize,
         BlockSize: 512,
         ...parent,
@@ -64,6 +77,7 @@ export class LenientServer {
     } else if (snapshot === undefined) {
       response.writeHead(404, { "x-amzn-ErrorType": "ResourceNotFoundException" }).end("{}");
     } else if (request.method === "PUT" && index !== undefined) {
+      this.counts.puts += 1;
       const checksum = String(request.headers["x-amz-checksum"]);
       snapshot.blocks.set(index, { data: body, checksum });
       response.writeHead(201, { "x-amz-Checksum": checksum, "X-Something-Else": "yes" }).end();
@@ -91,7 +105,21 @@ export class LenientServer {
       BlockToken: `0e3c7a52-${BlockIndex}-b1f0`,
     }));
     if (this.quirk === "twice") list.push(...list.slice(0, 1));
-    json(response, { Blocks: list, VolumeSize: String(size), BlockSize: 512 });
+    this.counts.lists += 1;
+    const token = this.#nextToken();
+    json(response, {
+      Blocks: this.quirk === "null list" ? null : token === undefined ? list : [],
+      VolumeSize: String(size),
+      BlockSize: 512,
+      ...(token !== undefined && { NextToken: token }),
+    });
+  }
+
+  /** Of a list that leads nowhere. */
+  #nextToken(): string | undefined {
+    if (this.quirk === "same token") return "again";
+    if (this.quirk === "tokens in a circle") return `round${this.counts.lists % 3}`;
+    return this.quirk === "new tokens" ? `new${this.counts.lists}` : undefined;
   }
 }
 

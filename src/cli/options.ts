@@ -27,12 +27,18 @@ export interface ServiceOptions {
   readonly maxRequestsPerSecond?: number;
   /** The endpoint has responded to an earlier command: a refused connection is worth waiting for. */
   readonly isProven?: boolean;
+  /** USD, and requests: no more is spent. */
+  readonly maxCost?: number;
+  readonly maxRequests?: number;
   readonly logLevel: LogLevel;
 }
 
 /** Default of --io-timeout, ms: outlasts a fail-over, and is still a wait that a person sits out. */
 const DEFAULT_IO_TIMEOUT = 60_000;
 const DEFAULT_CONCURRENCY = 64;
+/** More than the largest volume takes, many times. */
+const MAX_MAX_REQUESTS = 1_000_000_000_000;
+const MAX_MAX_COST_USD = 1_000_000;
 
 /** Adds the options of every command that reaches the service; see ServiceOptions. */
 export function serviceOptions(command: Command, defaultLogLevel: LogLevel = "info"): Command {
@@ -79,6 +85,16 @@ export function serviceOptions(command: Command, defaultLogLevel: LogLevel = "in
       )
         .env("EBSMOUNT_MAX_REQUESTS_PER_SECOND")
         .argParser(countParser("--max-requests-per-second", 1, 1_000_000)),
+    )
+    .addOption(
+      new Option("--max-cost <usd>", "stop before the requests cost more, by list prices: 0.50")
+        .env("EBSMOUNT_MAX_COST")
+        .argParser(parseUsd),
+    )
+    .addOption(
+      new Option("--max-requests <count>", "stop before more requests are sent")
+        .env("EBSMOUNT_MAX_REQUESTS")
+        .argParser(countParser("--max-requests", 1, MAX_MAX_REQUESTS)),
     )
     .addOption(
       new Option("--log-level <level>", "how much to log")
@@ -132,6 +148,16 @@ export function countParser(
 }
 
 const MIN_BYTES_PER_SECOND = 32 * 1024;
+
+/** @returns USD. */
+function parseUsd(text: string): number {
+  const match = /^\s*\$?(\d{1,9}(?:\.\d{1,9})?)\s*$/.exec(text);
+  const usd = match === null ? Number.NaN : Number(match[1]);
+  if (usd > 0 && usd <= MAX_MAX_COST_USD) return usd;
+  throw new InvalidArgumentError(
+    `"${text}" is not an amount above 0 in US dollars: write 0.50 or 12.`,
+  );
+}
 
 const DURATION_UNITS: Readonly<Record<string, number>> = {
   ms: 1,

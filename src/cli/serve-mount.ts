@@ -38,6 +38,7 @@ export async function serveMount(
         const live = await LiveMount.start({
           volumes: await open(service, log, mountPoint),
           meter: service.meter,
+          limits: service.budget.limits,
           ...(diskReading && { diskReading }),
           driver,
           folder,

@@ -1,6 +1,7 @@
 /** The service as a command's options name it, with a meter and a log. Loads the AWS SDK. */
 import { type Logger, openLog } from "../common/log.js";
 import type { EbsApi } from "../ebs/api.js";
+import { Budget } from "../ebs/budget.js";
 import { createEbsApi } from "../ebs/create.js";
 import { Meter } from "../ebs/meter.js";
 import type { ServiceOptions } from "./options.js";
@@ -9,6 +10,7 @@ export interface Service {
   /** Close it when done. */
   readonly api: EbsApi;
   readonly meter: Meter;
+  readonly budget: Budget;
   readonly log: Logger;
 }
 
@@ -18,6 +20,10 @@ export async function openService(
   log: Logger = openLog(options.logLevel),
 ): Promise<Service> {
   const meter = new Meter();
+  const budget = new Budget({
+    ...(options.maxRequests !== undefined && { maxRequests: options.maxRequests }),
+    ...(options.maxCost !== undefined && { maxCostUsd: options.maxCost }),
+  });
   const api = createEbsApi({
     ...(options.region !== undefined && { region: options.region }),
     ...(options.profile !== undefined && { profile: options.profile }),
@@ -30,7 +36,8 @@ export async function openService(
     concurrency: options.concurrency,
     ioTimeoutMs: options.ioTimeout,
     meter,
+    budget,
     log: (level, message) => log[level](message),
   });
-  return { api, meter, log };
+  return { api, meter, budget, log };
 }

@@ -1,4 +1,6 @@
 import { formatSize } from "../common/sizes.js";
+import type { BudgetLimits } from "../ebs/budget.js";
+import { formatUsd } from "../ebs/meter.js";
 import { type StatusEntry, statusOfMounts } from "../mount/mount-status.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { listFinished } from "../overlay/finished-sessions.js";
@@ -56,8 +58,10 @@ function toText(entry: StatusEntry): string {
     if (status.becoming !== undefined) rows.push(["becoming", status.becoming]);
     rows.push([
       "API calls",
-      `${service.calls} (${service.throttles} throttled, ${service.retries} retried), about $${service.estimatedCostUsd.toFixed(4)}`,
+      `${service.calls} (${service.throttles} throttled, ${service.retries} retried), about ${formatUsd(service.estimatedCostUsd)}`,
     ]);
+    const limits = limitsToText(status.limits);
+    if (limits !== undefined) rows.push(["at most", limits]);
     rows.push(["memory", formatSize(status.memory)]);
   }
   if (record !== undefined) {
@@ -70,4 +74,13 @@ function toText(entry: StatusEntry): string {
   const mode = record === undefined ? "" : ` (${record.mode})`;
   const head = `${entry.mountPoint}  ${entry.source}  ${entry.state}${mode}`;
   return [head, ...rows.map(([label, text]) => `  ${label.padEnd(width)}  ${text}`)].join("\n");
+}
+
+/** A mount of an older version tells none. */
+function limitsToText({ maxRequests, maxCostUsd }: BudgetLimits = {}): string | undefined {
+  const limits = [
+    ...(maxCostUsd === undefined ? [] : [formatUsd(maxCostUsd)]),
+    ...(maxRequests === undefined ? [] : [`${maxRequests} requests`]),
+  ];
+  return limits.length === 0 ? undefined : limits.join(", ");
 }

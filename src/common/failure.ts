@@ -32,6 +32,7 @@ export const ERRNO = {
   ENOTCONN: 107,
   ETIMEDOUT: 110,
   ESTALE: 116,
+  EDQUOT: 122,
 } as const;
 
 export type ErrnoName = keyof typeof ERRNO;

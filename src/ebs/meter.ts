@@ -20,17 +20,31 @@ const FIELDS = ["calls", "requests", "retries", "throttles", "failures", "succes
 type Field = (typeof FIELDS)[number];
 
 /**
- * USD for one request, us-east-1 list prices: List $0.0006, Get $0.003, Put $0.006 a thousand; start
- * and complete are free. Source: https://aws.amazon.com/ebs/pricing/ ("EBS direct APIs for Snapshots").
+ * Billionths of a USD for one request, us-east-1 list prices: List $0.0006, Get $0.003, Put $0.006 a
+ * thousand; start and complete are free. Whole numbers, so that sums of them are exact. Source:
+ * https://aws.amazon.com/ebs/pricing/ ("EBS direct APIs for Snapshots").
  */
-const PRICES: Record<Operation, number> = {
-  ListSnapshotBlocks: 0.0006 / 1000,
-  ListChangedBlocks: 0.0006 / 1000,
-  GetSnapshotBlock: 0.003 / 1000,
+export const PRICE_NANO_USD: Readonly<Record<Operation, number>> = {
+  ListSnapshotBlocks: 600,
+  ListChangedBlocks: 600,
+  GetSnapshotBlock: 3_000,
   StartSnapshot: 0,
-  PutSnapshotBlock: 0.006 / 1000,
+  PutSnapshotBlock: 6_000,
   CompleteSnapshot: 0,
 };
+
+/** USD of so many requests of each kind; data transfer not included. */
+export function costOf(requests: Readonly<Record<Operation, number>>): number {
+  const nano = OPERATIONS.reduce((sum, o) => sum + PRICE_NANO_USD[o] * requests[o], 0);
+  return nano / 1e9;
+}
+
+/** `$12.58`, `$0.0039`: cents, or as many places as it takes to show two digits of less than one. */
+export function formatUsd(usd: number): string {
+  if (usd === 0 || usd >= 0.995) return `$${usd.toFixed(2)}`;
+  const places = Math.max(2, 1 - Math.floor(Math.log10(usd)));
+  return `$${usd.toFixed(Math.min(places, 9))}`;
+}
 
 /** calls: operations asked for; requests: attempts sent to the service, which is what is billed. */
 export type OperationCounts = Readonly<Record<Field, number>>;
@@ -77,7 +91,7 @@ export class Meter {
     ) as Record<Operation, OperationCounts>;
     const sum = (field: Field): number =>
       OPERATIONS.reduce((total, operation) => total + operations[operation][field], 0);
-    const cost = OPERATIONS.reduce((usd, o) => usd + PRICES[o] * operations[o].requests, 0);
+    const requests = Object.fromEntries(OPERATIONS.map((o) => [o, operations[o].requests]));
     return {
       operations,
       calls: sum("calls"),
@@ -87,7 +101,7 @@ export class Meter {
       failures: sum("failures"),
       bytesFetched: operations.GetSnapshotBlock.successes * BLOCK_SIZE,
       bytesPut: operations.PutSnapshotBlock.successes * BLOCK_SIZE,
-      estimatedCostUsd: Number(cost.toFixed(6)),
+      estimatedCostUsd: Number(costOf(requests as Record<Operation, number>).toFixed(6)),
     };
   }
 

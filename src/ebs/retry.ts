@@ -10,6 +10,7 @@
  * start, or a few quick tries at a list, for a snapshot that is not known yet.
  */
 import { setMaxListeners } from "node:events";
+import type { Budget } from "./budget.js";
 import { EbsError, interrupted, type Subject } from "./errors.js";
 import type { Meter } from "./meter.js";
 import type { RetryClass } from "./retry-table.js";
@@ -50,6 +51,7 @@ export interface RetryContext {
   /** Longest time for one operation with all its tries since a byte of it moved, ms. */
   readonly ioTimeoutMs: number;
   readonly meter: Meter;
+  readonly budget: Budget;
   /** True once the endpoint has responded with anything. */
   proven: boolean;
   /** When a snapshot was started, by performance.now(); undefined where that is not known or long ago. */
@@ -80,11 +82,13 @@ export async function withRetries<T>(
   let before: Trouble | undefined;
   for (;;) {
     counts.tries += 1;
-    meter.count(subject.operation, "requests");
     let trouble: Trouble;
     let cause: unknown;
     try {
-      const result = await bounded(oneTry, deadline, signal);
+      const result = await context.budget.spend(subject.operation, signal, () => {
+        meter.count(subject.operation, "requests");
+        return bounded(oneTry, deadline, signal);
+      });
       context.proven = true;
       meter.count(subject.operation, "successes");
       return result;

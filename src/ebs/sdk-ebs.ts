@@ -31,6 +31,7 @@ import type {
 import { BlockFlow } from "./block-flow.js";
 import type { BlockRequest } from "./block-request.js";
 import { BlockThreads } from "./block-threads.js";
+import { Budget } from "./budget.js";
 import { EbsError, interrupted, type Subject } from "./errors.js";
 import { askedOf, listPage } from "./list-end.js";
 import { Meter } from "./meter.js";
@@ -58,6 +59,8 @@ export interface EbsOptions {
   /** Threads for blocks; 0 does everything in the calling thread. See create.ts for the default. */
   readonly threads?: number;
   readonly meter?: Meter;
+  /** What all requests together may cost; anything unless told. */
+  readonly budget?: Budget;
   readonly log?: (level: "debug" | "warn", message: string) => void;
 }
 
@@ -89,6 +92,7 @@ export class SdkEbs implements EbsApi {
       meter: options.meter ?? new Meter(),
       proven: options.proven ?? false,
       startedAt: (snapshotId) => this.#started.get(snapshotId),
+      budget: options.budget ?? new Budget(),
       renewCredentials: () => transport.renewCredentials(),
       log,
     };

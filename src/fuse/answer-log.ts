@@ -14,6 +14,7 @@ const TROUBLE: ReadonlySet<ErrnoName> = new Set<ErrnoName>([
   "ETIMEDOUT",
   "ESTALE",
   "ENOSPC",
+  "EDQUOT",
   "ENOMEM",
 ]);
 /** Lines at once, and how often there is one more. */

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import type { DiskReading } from "../cache/disk-cache.js";
 import type { Logger } from "../common/log.js";
 import { sharedAbort } from "../common/shared-abort.js";
+import type { BudgetLimits } from "../ebs/budget.js";
 import type { Meter } from "../ebs/meter.js";
 import { ROOT_INODE } from "../filesystem/filesystem.js";
 import { createFileSystem, type ImageDirectoryOptions } from "../filesystem/image-directory.js";
@@ -27,6 +28,8 @@ import type { Volumes } from "./volumes.js";
 export interface LiveMountOptions {
   readonly volumes: Volumes;
   readonly meter: Meter;
+  /** What all requests together may cost; absent where they may cost anything. */
+  readonly limits?: BudgetLimits;
   /** Of the disk cache, where there is one. */
   readonly diskReading?: () => DiskReading;
   readonly driver: FuseDriver;
@@ -108,7 +111,7 @@ export class LiveMount {
   }
 
   status(): MountStatus {
-    const { volumes, meter, diskReading } = this.#options;
+    const { volumes, meter, limits = {}, diskReading } = this.#options;
     return {
       phase: this.#phase,
       volumes: volumes.list.map(({ name, device }) => ({
@@ -122,6 +125,7 @@ export class LiveMount {
       becoming: volumes.pendingSnapshot(),
       commit: this.#commit,
       service: meter.read(),
+      limits,
       transport: transportDescription(),
       memory: process.memoryUsage.rss(),
     };

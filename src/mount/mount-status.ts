@@ -1,5 +1,6 @@
 /** What a mount's process tells of itself, and how the state of all mounts is put together. */
 import type { DiskReading } from "../cache/disk-cache.js";
+import type { BudgetLimits } from "../ebs/budget.js";
 import type { MeterReading } from "../ebs/meter.js";
 import { askMount } from "./control-client.js";
 import type { CommitProgress } from "./control-protocol.js";
@@ -32,6 +33,8 @@ export interface MountStatus {
   readonly becoming?: string;
   readonly commit?: CommitProgress;
   readonly service: MeterReading;
+  /** What all requests together may cost. */
+  readonly limits: BudgetLimits;
   /** What requests go over: `libcurl 7.88.1, OpenSSL/3.0.19`. */
   readonly transport: string;
   /** Resident memory of the process. */

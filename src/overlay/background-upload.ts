@@ -6,6 +6,7 @@
  * commit does it.
  */
 
+import { errnoOf } from "../common/failure.js";
 import { runParallel } from "../common/parallel.js";
 import { sharedAbort } from "../common/shared-abort.js";
 import type { Upload } from "./upload.js";
@@ -161,6 +162,12 @@ export class BackgroundUpload {
       if (!this.upload.isSettled(block)) this.#touched(block, block + 1);
     }
     const why = error instanceof Error ? error.message : String(error);
+    if (errnoOf(error) === "EDQUOT") {
+      // It will not be more: the commit asks once, and says how to go on.
+      clearInterval(this.#timer);
+      this.#log("warn", `Background upload ends: ${why}`);
+      return;
+    }
     this.#log("warn", `Background upload failed and will try again: ${why}`);
   }
 }

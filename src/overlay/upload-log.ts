@@ -120,7 +120,9 @@ export class UploadLog implements DigestLedger {
 
   async close(): Promise<void> {
     if (this.#closed) return;
-    await (this.#next ?? this.#running ?? Promise.resolve()).catch(() => {});
+    // What is not noted would be put, and paid for, once more. A disk that fails costs no more than that.
+    const last = this.#done.length > 0 ? this.sync() : (this.#next ?? this.#running);
+    await last?.catch(() => {});
     this.#closed = true;
     this.#log.close();
   }

@@ -6,9 +6,9 @@ import { randomBytes } from "node:crypto";
 import { open, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { BLOCK_SIZE, BLOCKS_PER_GIB } from "../../src/common/sizes.js";
+import { BLOCK_SIZE, BLOCKS_PER_GIB, GIB, MIB } from "../../src/common/sizes.js";
 import { Rig } from "../support/rig.js";
-import { until } from "../support/scratch.js";
+import { must, until } from "../support/scratch.js";
 
 let rig: Rig;
 beforeAll(async () => {
@@ -82,5 +82,138 @@ describe("one changed block of a fully written 64 GiB", () => {
     expect(counts().ListSnapshotBlocks.calls).toBe(4);
     expect(counts().ListSnapshotBlocks.bytesOut).toBeLessThan(4 * 16_000);
     await rig.must(["unmount", place]);
+  });
+});
+
+describe("a limit", () => {
+  const BLOCKS = 120;
+  let image: string;
+  let snapshot: string;
+  beforeAll(async () => {
+    image = await rig.image("limited.img", GIB, [3 * MIB, 60 * MIB]);
+    snapshot = await rig.import(image);
+  });
+
+  /** Sent since the last reset, and what that costs, USD. */
+  function spent(): { requests: number; usd: number } {
+    const { total, ListSnapshotBlocks, GetSnapshotBlock, PutSnapshotBlock } = counts();
+    const gets = GetSnapshotBlock.calls * 0.003;
+    const puts = PutSnapshotBlock.calls * 0.006;
+    return {
+      requests: total.calls,
+      usd: (ListSnapshotBlocks.calls * 0.0006 + gets + puts) / 1000,
+    };
+  }
+
+  it("ends an export, whose blocks are kept; the same command goes on with it", async () => {
+    const target = rig.scratch.file("limited-out.img");
+    let gets = 0;
+    for (let runs = 1; ; runs += 1) {
+      rig.endpoint.resetStats();
+      const ran = await rig.run(["export", "--max-requests", "50", snapshot, target]);
+      gets += counts().GetSnapshotBlock.calls;
+      if (ran.status === 0) {
+        expect(runs).toBe(3);
+        break;
+      }
+      expect(ran.status).toBe(1);
+      expect(ran.stderr).toMatch(
+        /GetSnapshotBlock of block \d+ of snap-\w+ failed: --max-requests 50 is reached \(50 requests so far, about \$0\.0001\d\)\. .* counts from zero\. What is there is kept in .*\.partial; the same command goes on/,
+      );
+      expect(spent().requests).toBe(50);
+    }
+    expect(gets).toBe(BLOCKS);
+    await must("cmp", [image, target]);
+  });
+
+  it("in dollars ends an import, which its token goes on with", async () => {
+    const limit = 0.0003;
+    let puts = 0;
+    let advice: string[] = [];
+    for (let runs = 1; ; runs += 1) {
+      rig.endpoint.resetStats();
+      const command = ["import", image, ...advice];
+      const ran = await rig.run(command, { env: { EBSMOUNT_MAX_COST: String(limit) } });
+      puts += counts().PutSnapshotBlock.calls;
+      expect(spent().usd).toBeLessThanOrEqual(limit);
+      if (ran.status === 0) {
+        expect(runs).toBe(3);
+        break;
+      }
+      expect(ran).toMatchObject({ status: 1, stdout: "" });
+      expect(ran.stderr).toContain("--max-cost $0.00030 is reached");
+      expect(spent().usd).toBeGreaterThan(limit - 0.000006);
+      const token = /--client-token (\S+)/.exec(ran.stderr)?.[1];
+      advice = ["--client-token", token as string];
+    }
+    expect(puts).toBe(BLOCKS);
+  });
+
+  it("ends the reads of a mount, with EDQUOT and a line in the log; what is in memory is read on", async () => {
+    const log = rig.scratch.file("limited.log");
+    const options = ["--max-requests", "12", "--readahead", "0", "--log-file", log];
+    for (const driver of ["kernel", "libfuse"]) {
+      rig.endpoint.resetStats();
+      const mount = ["mount", ...options, "--fuse-driver", driver, snapshot];
+      const place = await rig.mount(mount, `limited-${driver}`);
+      const file = await open(`${place}/${snapshot}.img`);
+      const page = Buffer.alloc(4096);
+      const read = (block: number) => file.read(page, 0, page.length, block * BLOCK_SIZE);
+      for (let block = 6; block < 16; block += 1) await read(block);
+      await expect(Promise.all([90, 91, 92].map(read))).rejects.toMatchObject({ errno: -122 });
+      await read(6);
+      await file.close();
+      expect(counts().total.calls).toBe(12);
+      expect(await rig.must(["status"])).toMatch(/at most +12 requests/);
+      expect(await readFile(log, "utf8")).toMatch(
+        /EDQUOT: GetSnapshotBlock of block 9\d of snap-\w+ failed: --max-requests 12 is reached/,
+      );
+      await rig.must(["unmount", place]);
+    }
+  });
+
+  it("ends the commit of an unmount; the session is kept, and commit goes on with it", async () => {
+    const mount = ["mount", "--rw", "--no-writeback", "--max-requests", "40"];
+    rig.endpoint.resetStats();
+    const place = await rig.mount([...mount, snapshot], "limited-rw");
+    const changed = ["if=/dev/urandom", "bs=1M", "count=40", "seek=100", "conv=notrunc,fsync"];
+    await must("dd", [`of=${place}/${snapshot}.img`, ...changed]);
+    const unmounted = await rig.run(["unmount", place]);
+    expect(unmounted).toMatchObject({ status: 1, stdout: "" });
+    expect(unmounted.stderr).toMatch(/--max-requests 40 is reached .*They are kept: finish/);
+    expect(counts().total.calls).toBe(40);
+    const session = /ebsmount commit (\S+?)`/.exec(unmounted.stderr)?.[1] as string;
+    const puts = counts().PutSnapshotBlock.calls;
+    const ended = await rig.run(["commit", "--max-requests", "10", session]);
+    expect(ended).toMatchObject({ status: 1, stdout: "" });
+    expect(ended.stderr).toMatch(/--max-requests 10 is reached/);
+    expect(await rig.must(["commit", "--max-requests", "100", session])).toMatch(/^snap-/);
+    expect(puts).toBeGreaterThan(30);
+    expect(counts().PutSnapshotBlock.calls).toBe(80);
+  });
+
+  it("ends the background upload of a mount, which is said once; the unmount then says how to go on", async () => {
+    const log = rig.scratch.file("background.log");
+    const options = ["--max-requests", "20", "--writeback-delay", "100ms", "--log-file", log];
+    const place = await rig.mount(["create", "--size", "1GiB", ...options], "limited-background");
+    const written = ["if=/dev/urandom", "bs=1M", "count=20", "conv=notrunc,fsync"];
+    await must("dd", [`of=${place}/volume.img`, ...written]);
+    await until("the limit is reached", async () =>
+      (await readFile(log, "utf8")).includes("Background upload ends: "),
+    );
+    const unmounted = await rig.run(["unmount", place]);
+    expect(unmounted).toMatchObject({ status: 1, stdout: "" });
+    expect(unmounted.stderr).toMatch(/--max-requests 20 is reached .*They are kept: finish/);
+    expect((await readFile(log, "utf8")).match(/Background upload/g)).toHaveLength(1);
+  });
+
+  it("is an amount or a number, else wrong usage", async () => {
+    for (const wrong of ["0", "-1", "free", "1e3", "2000000"]) {
+      const ran = await rig.run(["export", `--max-cost=${wrong}`, snapshot, "/tmp/nowhere"]);
+      expect(ran.status).toBe(2);
+      expect(ran.stderr).toMatch(/is not an amount above 0 in US dollars: write 0.50 or 12/);
+    }
+    const ran = await rig.run(["export", "--max-requests", "1.5", snapshot, "/tmp/nowhere"]);
+    expect(ran).toMatchObject({ status: 2 });
   });
 });

@@ -10,17 +10,19 @@ import { BLOCK_SIZE, GIB } from "../common/sizes.js";
 import type { EbsApi } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { BlockList } from "../snapshot/block-list.js";
+import { estimateExport } from "../snapshot/estimate.js";
 import { ExportDevice } from "../snapshot/export-device.js";
 import { ExportFile } from "../snapshot/export-file.js";
 import { exportImage } from "../snapshot/image-export.js";
 import { streamImage } from "../snapshot/image-stream.js";
 import { interruptible } from "./errors.js";
+import { checkEstimate, type EstimateOptions, printEstimate } from "./estimate.js";
 import { type ServiceOptions, snapshotArgument } from "./options.js";
 import { openOutput } from "./output.js";
 import { startProgress } from "./progress.js";
-import { openService } from "./service.js";
+import { openService, type Service } from "./service.js";
 
-export interface ExportOptions extends ServiceOptions {
+export interface ExportOptions extends ServiceOptions, EstimateOptions {
   readonly force?: boolean;
 }
 
@@ -30,15 +32,31 @@ export async function exportSnapshot(
   options: ExportOptions,
 ): Promise<void> {
   const snapshotId = snapshotArgument(snapshot);
-  const { api } = await openService(options);
+  checkEstimate(options);
+  const service = await openService(options);
+  const { api } = service;
   try {
     await interruptible(async (signal) => {
-      if (file === "-") await toOutput(api, snapshotId, options, signal);
+      if (options.estimate) await estimate(service, snapshotId, file, options, signal);
+      else if (file === "-") await toOutput(api, snapshotId, options, signal);
       else await toFile(api, snapshotId, resolve(file), options, signal);
     });
   } finally {
     await api.close();
   }
+}
+
+async function estimate(
+  { api, meter }: Service,
+  snapshotId: SnapshotId,
+  file: string,
+  options: ExportOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const kept = file === "-" ? 0 : await ExportFile.countKept(resolve(file), snapshotId);
+  const list = await BlockList.open(api, snapshotId, signal);
+  const range = await estimateExport(list, kept, signal);
+  printEstimate(`Export of ${snapshotId}, ${list.volumeSizeGiB} GiB`, range, meter, options);
 }
 
 async function toFile(

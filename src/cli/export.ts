@@ -1,5 +1,6 @@
 /** `ebsmount export`: what the user can ask for; export-action.ts does it. */
 import type { Command } from "commander";
+import { estimateOptions } from "./estimate.js";
 import type { ExportOptions } from "./export-action.js";
 import { serviceOptions } from "./options.js";
 
@@ -15,6 +16,7 @@ export function registerExport(program: Command): void {
     .argument("<snapshot>", "snapshot id")
     .argument("<file>", "file to make, block device to overwrite, or -")
     .option("--force", "replace FILE, and forget the unfinished export of another snapshot");
+  estimateOptions(command, "it");
   // Warnings would tear the progress bar; what matters becomes the command's own error.
   serviceOptions(command, "error").action(
     async (snapshot: string, file: string, options: ExportOptions) => {

@@ -12,12 +12,14 @@ import type { EbsApi, StartSnapshotOptions } from "../ebs/api.js";
 import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { BlockList } from "../snapshot/block-list.js";
-import { importImage } from "../snapshot/image-import.js";
+import { estimateImport } from "../snapshot/estimate.js";
+import { type ImportInputs, importImage } from "../snapshot/image-import.js";
 import { type BlockChoice, ImageSource } from "../snapshot/image-source.js";
 import { openImportLedger, removeImportLedger } from "../snapshot/import-ledger.js";
 import { findMissing, lacksInherited, listedParentBlocks } from "../snapshot/verify-snapshot.js";
 import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
 import { interruptible, UsageFailure } from "./errors.js";
+import { checkEstimate, type EstimateOptions, printEstimate } from "./estimate.js";
 import { type ServiceOptions, snapshotArgument } from "./options.js";
 import { startProgress } from "./progress.js";
 import { printResult } from "./result.js";
@@ -28,7 +30,7 @@ import {
   snapshotSettings,
 } from "./snapshot-options.js";
 
-export interface ImportOptions extends ServiceOptions, SnapshotOptions {
+export interface ImportOptions extends ServiceOptions, SnapshotOptions, EstimateOptions {
   readonly parent?: string;
   readonly clientToken?: string;
   readonly omitZeroBlocks?: boolean;
@@ -45,10 +47,16 @@ export async function importFile(path: string, options: ImportOptions): Promise<
   checkUsage(options);
   const source = await ImageSource.open(path);
   try {
-    const { api } = await openService(options);
+    const { api, meter } = await openService(options);
     try {
-      const id = await interruptible((signal) => run(api, source, options, signal));
-      printResult([id], `The image is snapshot ${id}`);
+      const id = await interruptible(async (signal) => {
+        const inputs = await openInputs(api, source, options, signal);
+        if (!options.estimate) return await run(api, inputs, options, signal);
+        const range = await estimateImport(inputs, signal);
+        printEstimate(`Import of ${path}`, range, meter, options);
+        return undefined;
+      });
+      if (id !== undefined) printResult([id], `The image is snapshot ${id}`);
     } finally {
       await api.close();
     }
@@ -58,6 +66,7 @@ export async function importFile(path: string, options: ImportOptions): Promise<
 }
 
 function checkUsage(options: ImportOptions): void {
+  checkEstimate(options);
   checkSnapshotOptions(options, options.parent !== undefined);
   const { clientToken } = options;
   // Source of the limit: StartSnapshot.
@@ -66,12 +75,13 @@ function checkUsage(options: ImportOptions): void {
   }
 }
 
-async function run(
+/** @throws Failure EINVAL where the image is no child of its parent; EbsError */
+async function openInputs(
   api: EbsApi,
   source: ImageSource,
   options: ImportOptions,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<ImportInputs> {
   const parent =
     options.parent === undefined
       ? undefined
@@ -82,6 +92,16 @@ async function run(
       `${source.path} is smaller than the volume of its parent (${parent.volumeSizeGiB} GiB), which a child cannot be; enlarge it (truncate -s ${parent.volumeSizeGiB}G) or leave out --parent.`,
     );
   }
+  return { source, choice: choiceOf(options), ...(parent !== undefined && { parent }) };
+}
+
+async function run(
+  api: EbsApi,
+  inputs: ImportInputs,
+  options: ImportOptions,
+  signal: AbortSignal,
+): Promise<string> {
+  const { source, parent } = inputs;
   const folder = join(openStateFolder(options.stateDir).path, "imports");
   const clientToken = options.clientToken ?? randomUUID();
   const resumed = options.clientToken !== undefined;
@@ -106,7 +126,7 @@ async function run(
       const said = `${writer.snapshotId} was completed by an earlier import with this client token; nothing was uploaded now.`;
       process.stderr.write(`${said}\n`);
     } else {
-      await upload(writer, source, parent, resumed, options, signal);
+      await upload(writer, inputs, resumed, options, signal);
     }
     completed = true;
     if (options.wait) await verify(api, writer, parent?.snapshotId, signal);
@@ -141,8 +161,7 @@ async function verify(
 
 async function upload(
   writer: SnapshotWriter,
-  source: ImageSource,
-  parent: BlockList | undefined,
+  inputs: ImportInputs,
   resumed: boolean,
   options: ImportOptions,
   signal: AbortSignal,
@@ -153,15 +172,13 @@ async function upload(
       `${writer.snapshotId}, started with this client token, has failed or expired; import again without the token.`,
     );
   }
-  const choice = choiceOf(options);
+  const { source, choice } = inputs;
   if (choice === "written" && !source.tellsHoles) sayAllBlocks(source);
   const bar = startProgress("Importing", "bytes");
   try {
     await importImage({
-      source,
-      choice,
+      ...inputs,
       writer,
-      ...(parent !== undefined && { parent }),
       resumed,
       concurrency: options.concurrency,
       signal,

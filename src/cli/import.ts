@@ -1,5 +1,6 @@
 /** `ebsmount import`: what the user can ask for; import-action.ts does it. */
 import { type Command, Option } from "commander";
+import { estimateOptions } from "./estimate.js";
 import type { ImportOptions } from "./import-action.js";
 import { serviceOptions, stateDirOption } from "./options.js";
 import { snapshotOptions } from "./snapshot-options.js";
@@ -36,6 +37,7 @@ export function registerImport(program: Command): void {
       ).conflicts("omitZeroBlocks"),
     )
     .addOption(stateDirOption());
+  estimateOptions(command, "it");
   // Warnings would tear the progress bar; what matters becomes the command's own error.
   serviceOptions(snapshotOptions(command), "error").action(
     async (file: string, options: ImportOptions) => {

@@ -4,7 +4,7 @@
  */
 import { type Command, Option } from "commander";
 import { GIB, MIB } from "../common/sizes.js";
-import type { MountCommandOptions } from "./mount-action.js";
+import { checkEstimate, type EstimateOptions, estimateOptions } from "./estimate.js";
 import {
   collect,
   countParser,
@@ -129,6 +129,7 @@ function refuseUnheeded(command: Command, options: WriteCommandOptions): void {
   if (options.resume !== undefined) {
     const why = "a resumed session keeps what it was made with.";
     refuseGiven(command, ["size", "scratch", ...DESCRIBING], why);
+    refuseGiven(command, ["estimate"], "name the session's snapshot instead of --resume.");
   } else if (options.scratch) {
     const why = "a scratch mount makes no snapshot.";
     refuseGiven(command, [...OF_A_SNAPSHOT, ...OF_UPLOADS, "discard"], why);
@@ -157,10 +158,17 @@ export function registerMount(program: Command): void {
       "--resume <session>",
       "go on in an interrupted session: mount --resume SESSION MOUNTPOINT",
     );
+  estimateOptions(command, "reading all of it once");
   writingOptions(mountingOptions(command)).action(
-    async (places: string[], options: MountCommandOptions & WriteCommandOptions) => {
+    async (places: string[], options: WriteCommandOptions & EstimateOptions) => {
       const { mountSnapshots, tellingParent } = await import("./mount-action.js");
+      checkEstimate(options);
       refuseUnheeded(command, options);
+      if (options.estimate) {
+        const { estimateMount } = await import("./mount-estimate.js");
+        await estimateMount(places, options);
+        return;
+      }
       if (options.rw || options.scratch || options.resume !== undefined) {
         const { mountForWriting } = await import("./write-action.js");
         await tellingParent(() => mountForWriting(places, options));

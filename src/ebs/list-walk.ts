@@ -48,6 +48,7 @@ export class ListWalk<T extends Page> {
   readonly #list: List<T>;
   /** What was walked so far ends here. */
   #from: number;
+  #pages = 0;
   #lastBlock = -1;
   #pageToken: string | undefined;
   #ended = false;
@@ -69,6 +70,11 @@ export class ListWalk<T extends Page> {
     return this.#from;
   }
 
+  /** Pages so far. */
+  get pages(): number {
+    return this.#pages;
+  }
+
   /**
    * The next page; undefined after the last. One call at a time.
    * @param maxResults blocks wanted in it, MIN_PAGE_BLOCKS to MAX_PAGE_BLOCKS.
@@ -78,6 +84,7 @@ export class ListWalk<T extends Page> {
     if (this.#ended) return undefined;
     const page = await this.#fetch({ maxResults, ...(signal && { signal }) });
     const start = this.#from;
+    this.#pages += 1;
     if (page.blockIndexes.length === 0) this.#countEmpty(page.nextToken);
     else this.#advance(page.blockIndexes);
     this.#pageToken = page.nextToken;

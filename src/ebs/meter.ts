@@ -101,7 +101,7 @@ export class Meter {
       failures: sum("failures"),
       bytesFetched: operations.GetSnapshotBlock.successes * BLOCK_SIZE,
       bytesPut: operations.PutSnapshotBlock.successes * BLOCK_SIZE,
-      estimatedCostUsd: Number(costOf(requests as Record<Operation, number>).toFixed(6)),
+      estimatedCostUsd: costOf(requests as Record<Operation, number>),
     };
   }
 

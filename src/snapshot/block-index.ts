@@ -32,6 +32,22 @@ const LISTINGS = 8;
 /** Tokens are not used in the last part of their life, ms: a request must reach the service. */
 const EXPIRY_MARGIN_MS = 5 * 60_000;
 
+/** List calls that reading all of a snapshot in sequence takes, for so many written blocks. */
+export function listCallsToReadAll(blocks: number): number {
+  let calls = 1;
+  let asked = MIN_PAGE_BLOCKS;
+  for (let left = blocks - asked; left > 0; left -= asked) {
+    asked = nextPage(asked);
+    calls += 1;
+  }
+  return calls;
+}
+
+/** Blocks to ask for where listing goes on behind a page of `asked`. */
+function nextPage(asked: number): number {
+  return Math.min(MAX_PAGE_BLOCKS, Math.max(asked * 4, FIRST_PAGE));
+}
+
 export interface BlockIndexOptions {
   /** Memory for pages, bytes. */
   readonly bytes?: number;
@@ -175,10 +191,7 @@ export class BlockIndex {
   #startListing(wanted: number): Promise<IndexPage> {
     const before = this.#pages[this.#positionOf(wanted)];
     const start = Math.max(wanted - (wanted % ALIGNMENT), before?.end ?? 0);
-    const asked =
-      before?.end === start
-        ? Math.min(MAX_PAGE_BLOCKS, Math.max(before.asked * 4, FIRST_PAGE))
-        : FIRST_PAGE;
+    const asked = before?.end === start ? nextPage(before.asked) : FIRST_PAGE;
     const done = this.#list(start, wanted, asked);
     const listing = { start, likelyEnd: Math.max(start + asked, wanted + 1), done };
     this.#listings.add(listing);

@@ -48,6 +48,11 @@ export class BlockList {
     return new BlockList(api, snapshotId, walk, first.page);
   }
 
+  /** List calls that the walk has made so far. */
+  get pages(): number {
+    return this.#walk.pages;
+  }
+
   /** All blocks, ascending. Can be walked once. */
   async *blocks(signal?: AbortSignal): AsyncGenerator<ListedBlock> {
     let page = this.#first;

@@ -114,6 +114,11 @@ export class FileDigests implements DigestLedger {
     }
   }
 
+  /** Opens a ledger only to look into it. @throws as open, and what open(2) gives */
+  static async look(path: string): Promise<FileDigests> {
+    return new FileDigests(await openOwnFile(path, false));
+  }
+
   async set(blockIndex: number, digest: Uint8Array): Promise<void> {
     const { bytesWritten } = await this.#file.write(
       digest,

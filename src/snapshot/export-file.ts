@@ -94,6 +94,25 @@ export class ExportFile implements ImageTarget {
     }
   }
 
+  /**
+   * Blocks that an earlier run of the same export has written, as its ledger says; how many of them are
+   * still whole is known only by reading them. Opens nothing for writing and makes nothing.
+   */
+  static async countKept(path: string, snapshotId: SnapshotId): Promise<number> {
+    const partial = `${await realpath(path).catch(() => path)}.partial`;
+    const record = await readExportRecord(`${partial}.json`).catch(() => undefined);
+    if (record?.snapshotId !== snapshotId) return 0;
+    const ledger = await FileDigests.look(`${partial}.digests`).catch(() => undefined);
+    if (ledger === undefined) return 0;
+    let count = 0;
+    try {
+      for await (const _ of ledger.entries()) count += 1;
+    } finally {
+      await ledger.close();
+    }
+    return count;
+  }
+
   get startsEmpty(): boolean {
     return !this.isResumed;
   }

@@ -18,18 +18,22 @@ import { isZeros } from "../common/zeros.js";
 import { sha256 } from "../ebs/checksum.js";
 import { BlockBuffers, sharedBlock } from "./block-buffers.js";
 import type { BlockList, ListedBlock } from "./block-list.js";
-import type { BlockDigest } from "./digest-ledger.js";
+import type { BlockDigest, DigestLedger } from "./digest-ledger.js";
 import type { BlockChoice, ImageSource } from "./image-source.js";
 import type { SnapshotWriter } from "./writer.js";
 
-export interface ImageImport {
+/** What an import goes through. */
+export interface ImportInputs {
   readonly source: ImageSource;
   /** Which of its blocks are looked at; `nonzero` also leaves out those that turn out to be zeros. */
   readonly choice: BlockChoice;
-  /** Started, pending, and as large as the image at least. */
-  readonly writer: SnapshotWriter;
   /** The parent's blocks, from its beginning. */
   readonly parent?: BlockList;
+}
+
+export interface ImageImport extends ImportInputs {
+  /** Started, pending, and as large as the image at least. */
+  readonly writer: SnapshotWriter;
   /** The writer's ledger may know blocks from an earlier run. */
   readonly resumed: boolean;
   /** Blocks in work at one time. */
@@ -77,7 +81,9 @@ export async function importImage(options: ImageImport): Promise<number> {
     options.onProgress?.(Math.min((blockIndex + 1) * BLOCK_SIZE, source.size), moved);
   };
 
-  await runParallel((signal) => candidates(options, signal), concurrency, work, options.signal);
+  const digests = options.resumed ? writer.digests : undefined;
+  const open = (signal: AbortSignal) => candidates(options, signal, digests);
+  await runParallel(open, concurrency, work, options.signal);
   await source.assertUnchanged();
   options.onProgress?.(source.size, moved);
   return moved;
@@ -91,12 +97,15 @@ interface Candidate {
   readonly putBefore: Uint8Array | undefined;
 }
 
-async function* candidates(options: ImageImport, signal: AbortSignal): AsyncGenerator<Candidate> {
-  const image = options.source.blocks(options.choice);
-  const parents = options.parent?.blocks(signal);
-  const ledger = options.resumed
-    ? options.writer.digests.entries()[Symbol.asyncIterator]()
-    : undefined;
+/** What has to be looked at, ascending. @param digests what an earlier run has put. */
+export async function* candidates(
+  inputs: ImportInputs,
+  signal: AbortSignal,
+  digests?: DigestLedger,
+): AsyncGenerator<Candidate> {
+  const image = inputs.source.blocks(inputs.choice);
+  const parents = inputs.parent?.blocks(signal);
+  const ledger = digests?.entries()[Symbol.asyncIterator]();
   try {
     let inImage = nextOf(image.next());
     let parent: ListedBlock | undefined = parents && nextOf(await parents.next());

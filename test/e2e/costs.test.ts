@@ -3,6 +3,7 @@
  * lists that lead nowhere.
  */
 import { randomBytes } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { open, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -215,5 +216,138 @@ describe("a limit", () => {
     }
     const ran = await rig.run(["export", "--max-requests", "1.5", snapshot, "/tmp/nowhere"]);
     expect(ran).toMatchObject({ status: 2 });
+  });
+});
+
+describe("an estimate", () => {
+  /** Written in part, so that no list has a round number. */
+  let synthetic: string;
+  let image: string;
+  let snapshot: string;
+  beforeAll(async () => {
+    synthetic = rig.endpoint.createSynthetic({ volumeSizeGiB: 64, written: 0.1, seed: 7 });
+    image = await rig.image("estimated.img", GIB, [0, 20 * MIB], [500 * MIB, 10 * MIB]);
+    snapshot = await rig.import(image);
+  });
+
+  async function estimate(...command: string[]) {
+    const told = JSON.parse(await rig.must([...command, "--estimate", "--json"]));
+    const { atLeast, atMost } = told;
+    for (const end of [atLeast, atMost]) {
+      const { calls, requests, costUsd, seconds, bytesFetched, bytesPut } = end;
+      const sum = Object.values(calls as Record<string, number>).reduce((a, b) => a + b, 0);
+      expect(requests).toBe(sum);
+      expect(bytesFetched).toBe(calls.GetSnapshotBlock * BLOCK_SIZE);
+      expect(bytesPut).toBe(calls.PutSnapshotBlock * BLOCK_SIZE);
+      const lists = calls.ListSnapshotBlocks + calls.ListChangedBlocks;
+      const dollars = lists * 0.0006 + calls.GetSnapshotBlock * 0.003;
+      expect(costUsd).toBeCloseTo((dollars + calls.PutSnapshotBlock * 0.006) / 1000, 9);
+      expect(seconds).toBeGreaterThanOrEqual(calls.GetSnapshotBlock / 1000);
+      expect(seconds).toBeGreaterThanOrEqual(lists / 50);
+    }
+    return { atLeast, atMost, spent: told.spent };
+  }
+
+  it("of an export is what the export then takes, and makes nothing", async () => {
+    rig.endpoint.resetStats();
+    const target = rig.scratch.file("estimated-out.img");
+    const { atLeast, atMost, spent } = await estimate("export", snapshot, target);
+    expect(counts().total.calls).toBe(counts().ListSnapshotBlocks.calls);
+    expect(spent.requests).toBe(counts().total.calls);
+    expect(readdirSync(rig.scratch.path).filter((name) => name.startsWith("estimated-"))).toEqual(
+      [],
+    );
+    rig.endpoint.resetStats();
+    await rig.must(["export", snapshot, target]);
+    expect(atLeast).toEqual(atMost);
+    expect(counts().ListSnapshotBlocks.calls).toBe(atMost.calls.ListSnapshotBlocks);
+    expect(counts().GetSnapshotBlock.calls).toBe(atMost.calls.GetSnapshotBlock);
+    expect(counts().total.calls).toBe(atMost.requests);
+  });
+
+  it("of an export that was begun leaves out what is there", async () => {
+    const target = rig.scratch.file("begun-out.img");
+    await rig.run(["export", "--max-requests", "41", snapshot, target]);
+    const { atLeast, atMost } = await estimate("export", snapshot, target);
+    expect(atMost.calls.GetSnapshotBlock).toBe(60);
+    expect(atLeast.calls.GetSnapshotBlock).toBe(20);
+    rig.endpoint.resetStats();
+    await rig.must(["export", snapshot, target]);
+    expect(counts().GetSnapshotBlock.calls).toBe(20);
+  });
+
+  it("of a large list counts its pages and tells dollars and time", async () => {
+    const { atMost } = await estimate("export", synthetic, "-");
+    const blocks = atMost.calls.GetSnapshotBlock;
+    expect(blocks).toBeGreaterThan(12_000);
+    expect(atMost.calls.ListSnapshotBlocks).toBe(2);
+    const text = await rig.must(["export", synthetic, "-", "--estimate"]);
+    expect(text).toMatch(
+      /^Export of snap-\w+, 64 GiB\n {2}list calls +2\n {2}get calls +1\d{4} \(6/,
+    );
+    expect(text).toMatch(/cost +about \$0.0\d+, data transfer not included\n/);
+    expect(text).toMatch(/time +at least 1\d s, at the service's quota of 1000 gets/);
+    expect(text).toMatch(/This estimate itself took 2 requests, about \$0.0000012/);
+  });
+
+  it("of a mount is what reading all of it takes; no mount point is needed, nor looked at", async () => {
+    rig.endpoint.resetStats();
+    const { atMost } = await estimate("mount", snapshot, synthetic);
+    const there = await estimate("mount", "--rw", snapshot, "/nowhere/at/all");
+    expect(counts().total.calls).toBe(counts().ListSnapshotBlocks.calls);
+    expect(there.atMost.calls.GetSnapshotBlock).toBe(60);
+    expect(atMost.calls.GetSnapshotBlock).toBeGreaterThan(12_060);
+    rig.endpoint.resetStats();
+    const place = await rig.mount(["mount", snapshot], "estimated");
+    for (const at of [0, 500 * MIB]) {
+      const range = ["-i", String(at), "-n", String(21 * MIB)];
+      await must("cmp", [...range, image, `${place}/${snapshot}.img`]);
+    }
+    await rig.must(["unmount", place]);
+    expect(counts().GetSnapshotBlock.calls).toBe(60);
+    expect(counts().ListSnapshotBlocks.calls).toBe(there.atMost.calls.ListSnapshotBlocks);
+  });
+
+  it("of an import is what the import then takes", async () => {
+    rig.endpoint.resetStats();
+    const { atLeast, atMost } = await estimate("import", image);
+    expect(counts().total.calls).toBe(0);
+    await rig.import(image);
+    expect(counts().PutSnapshotBlock.calls).toBeGreaterThanOrEqual(atLeast.calls.PutSnapshotBlock);
+    expect(counts().PutSnapshotBlock.calls).toBe(atMost.calls.PutSnapshotBlock);
+    expect(counts().total.calls).toBe(atMost.requests);
+  });
+
+  it("of a child tells the comparison with its parent, and what may have to be put", async () => {
+    const child = rig.scratch.file("child.img");
+    await must("cp", ["--sparse=always", image, child]);
+    await change(child, 2);
+    await change(child, 1500);
+    const { atLeast, atMost } = await estimate("import", child, "--parent", snapshot);
+    expect(atMost.calls).toMatchObject({ GetSnapshotBlock: 60, PutSnapshotBlock: 61 });
+    rig.endpoint.resetStats();
+    await rig.import(child, "--parent", snapshot);
+    expect(counts().PutSnapshotBlock.calls).toBe(2);
+    expect(counts().PutSnapshotBlock.calls).toBeGreaterThanOrEqual(atLeast.calls.PutSnapshotBlock);
+    expect(counts().GetSnapshotBlock.calls).toBe(60);
+    expect(counts().ListSnapshotBlocks.calls).toBe(atMost.calls.ListSnapshotBlocks);
+    expect(await rig.must(["import", child, "--parent", snapshot, "--estimate"])).toMatch(
+      /put calls +\d+ to 61 \(.* to 30.5 MiB\)\n {2}cost +about \$\S+ to \$0.00055,/,
+    );
+  });
+
+  it("keeps to limits as well, and is refused where it would say nothing", async () => {
+    const limited = await rig.run(["export", synthetic, "-", "--estimate", "--max-requests", "1"]);
+    expect(limited).toMatchObject({ status: 1, stdout: "" });
+    expect(limited.stderr).toMatch(/--max-requests 1 is reached/);
+    for (const [command, told] of [
+      [["export", snapshot, "-", "--json"], /--json goes with --estimate/],
+      [["mount", "--resume", "one", "/mnt", "--estimate"], /--estimate cannot be used here/],
+      [["mount", "--estimate", "/mnt"], /Say what to mount/],
+    ] as const) {
+      const ran = await rig.run(command);
+      expect(ran).toMatchObject({ status: 2, stdout: "" });
+      expect(ran.stderr).toMatch(told);
+    }
   });
 });

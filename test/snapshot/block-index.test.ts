@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { BLOCKS_PER_GIB } from "../../src/common/sizes.js";
 import type { EbsApi } from "../../src/ebs/api.js";
-import { openBlockIndex } from "../../src/snapshot/block-index.js";
+import { listCallsToReadAll, openBlockIndex } from "../../src/snapshot/block-index.js";
 import { FakeEbs, type FakeOptions } from "../ebs/fake-ebs.js";
 
 const SNAPSHOT = "snap-0a";
@@ -89,6 +89,17 @@ test("pages grow while listing goes on in sequence, and are small at a jump", as
     100, 1000, 4000, 10000, 10000, 10000, 10000, 1000,
   ]);
 });
+
+test.each([0, 1, 99, 100, 101, 1100, 1101, 20_000])(
+  "reading %i blocks in sequence takes as many list calls as are foretold",
+  async (blocks) => {
+    const written = Array.from({ length: blocks }, (_, i) => i * 2);
+    const api = new FakeEbs({ volumeSizeGiB: 32, written });
+    const index = await openBlockIndex(api, SNAPSHOT);
+    for (let block = 0; block < 2 * blocks; block += 1) await index.lookup(block);
+    expect(api.lists.length).toBe(listCallsToReadAll(blocks));
+  },
+);
 
 test("a refused token is listed again, once for all that had it", async () => {
   const api = new FakeEbs({ volumeSizeGiB: 1, written: [1, 2, 3] });

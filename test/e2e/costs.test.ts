@@ -314,9 +314,14 @@ describe("an estimate", () => {
     const { atLeast, atMost } = await estimate("import", image);
     expect(counts().total.calls).toBe(0);
     await rig.import(image);
-    expect(counts().PutSnapshotBlock.calls).toBeGreaterThanOrEqual(atLeast.calls.PutSnapshotBlock);
+    expect(atLeast).toEqual(atMost);
     expect(counts().PutSnapshotBlock.calls).toBe(atMost.calls.PutSnapshotBlock);
     expect(counts().total.calls).toBe(atMost.requests);
+    const all = await estimate("import", image, "--all-blocks");
+    expect(all.atLeast.calls.PutSnapshotBlock).toBe(BLOCKS_PER_GIB);
+    const nonzero = await estimate("import", image, "--omit-zero-blocks");
+    expect(nonzero.atLeast.calls.PutSnapshotBlock).toBe(0);
+    expect(nonzero.atMost.calls.PutSnapshotBlock).toBe(60);
   });
 
   it("of a child tells the comparison with its parent, and what may have to be put", async () => {

@@ -208,11 +208,11 @@ function formatDuration(milliseconds: number): string {
  * 1024s, as everywhere here. The least is one block in 16 s: with less each would meet a time-out.
  */
 export function parseBandwidth(text: string): number {
-  const bits = /^\s*(\d+(?:\.\d+)?)\s*([kmg]?)bit(?:\/s|ps)?\s*$/i.exec(text);
+  const bits = /^\s*(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit(?:\/s)?|bps)\s*$/i.exec(text);
   const bytes =
     bits === null
       ? /[a-z]/i.test(text)
-        ? parseSize(text.replace(/\s*(?:\/s|ps)\s*$/i, ""))
+        ? parseSize(text.replace(/\s*\/s\s*$/i, ""))
         : undefined
       : (Number(bits[1]) * 1000 ** ["", "k", "m", "g"].indexOf((bits[2] ?? "").toLowerCase())) / 8;
   if (bytes === undefined) {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import {
   countParser,
   durationParser,
+  parseBandwidth,
   parseTag,
   type ServiceOptions,
   serviceOptions,
@@ -52,4 +53,20 @@ test("sizes, counts, times and tags are read as people write them", () => {
   expect(() => durationParser("--x", 60_000, 1e9)("1s")).toThrow(/1m to/);
   expect(parseTag("a=b=c")).toEqual({ key: "a", value: "b=c" });
   expect(() => parseTag("novalue")).toThrow(/KEY=VALUE/);
+});
+
+test.each([
+  ["20Mbit/s", 2_500_000],
+  ["0.5 mbps", 62_500],
+  ["4 Mbit", 500_000],
+  ["1Gbit/s", 125_000_000],
+  ["2MiB/s", 2 * 1024 * 1024],
+  ["500KiB", 500 * 1024],
+  ["500kb/s", 500 * 1024],
+  ["20", undefined],
+  ["fast", undefined],
+  ["8kbit/s", undefined],
+])("a bandwidth: %s", (text, bytes) => {
+  if (bytes === undefined) expect(() => parseBandwidth(text)).toThrow(/rate|at least/);
+  else expect(parseBandwidth(text)).toBe(bytes);
 });

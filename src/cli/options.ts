@@ -5,6 +5,7 @@
  * `--help`, so it imports nothing heavy.
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { endpointUrlProblem } from "../aws/endpoint-url.js";
 import { formatSize, parseSize } from "../common/sizes.js";
 import { parseSnapshotId, type SnapshotId } from "../ebs/snapshot-id.js";
 import { UsageFailure } from "./errors.js";
@@ -285,10 +286,7 @@ export function parseName(text: string): string {
 }
 
 function parseUrl(text: string): string {
-  if (URL.canParse(text) && /^https?:\/\//i.test(text)) {
-    const { username, password } = new URL(text);
-    if (username === "" && password === "") return text;
-    throw new InvalidArgumentError("A name and password in it are not used: leave them out.");
-  }
-  throw new InvalidArgumentError(`"${text}" is not an http or https URL.`);
+  const problem = endpointUrlProblem(text);
+  if (problem === undefined) return text;
+  throw new InvalidArgumentError(problem);
 }

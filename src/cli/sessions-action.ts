@@ -15,6 +15,7 @@ import type { ServiceOptions } from "./options.js";
 import { CommitBar } from "./progress.js";
 import { printResult } from "./result.js";
 import { openService } from "./service.js";
+import { withSessionPlace } from "./session-options.js";
 import { settlePlace } from "./session-place.js";
 
 export interface SessionsCommandOptions {
@@ -143,7 +144,7 @@ export async function commitSession(
     throw error;
   });
   if (session === undefined) return;
-  const place = { ...session.record.context, ...options };
+  const place = await withSessionPlace(session.record.context, options);
   const isProven = options.endpointUrl === undefined;
   const service = await openService({ ...place, isProven });
   try {

@@ -10,6 +10,7 @@ import type { Session } from "../overlay/session.js";
 import { UsageFailure } from "./errors.js";
 import { type MountCommandOptions, type OpenVolumes, runMount } from "./mount-action.js";
 import { snapshotArgument } from "./options.js";
+import { withSessionPlace } from "./session-options.js";
 import {
   checkSnapshotOptions,
   type SnapshotOptions,
@@ -111,7 +112,7 @@ async function resume(id: string, place: string, options: WriteCommandOptions): 
   const { record } = looked;
   const parents = record.parentSnapshotId === undefined ? [] : [record.parentSnapshotId];
   const isProven = options.endpointUrl === undefined;
-  const merged = { ...record.context, ...options, isProven };
+  const merged = { ...(await withSessionPlace(record.context, options)), isProven };
   await runMount(place, parents, record.kind, merged, async (service, log, mountPoint) => {
     const [{ openSessionVolume }, { settlePlace }] = await Promise.all([
       import("../mount/session-volume.js"),

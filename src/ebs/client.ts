@@ -1,135 +1,149 @@
 /**
- * Makes the SDK's client: region, credentials and endpoint from its own chain, with what the user
- * gave on top. Two conveniences for endpoints that are not AWS: a region is not asked for where an
- * endpoint URL is given, and an endpoint on loopback gets placeholder credentials where there are
- * none, so that a first try needs no account.
+ * Makes the SDK's client, from what the user gave and what the AWS configuration says (src/aws): it is told
+ * everything and looks for nothing by itself. Two conveniences for endpoints that are not AWS: a region is not
+ * asked for where an endpoint URL is given, and an endpoint on loopback gets placeholder credentials where
+ * there are none, so that a first try needs no account.
  */
 import "./quiet-sdk.js";
 import { EBSClient, type EBSClientConfig } from "@aws-sdk/client-ebs";
-import { loadConfig } from "@smithy/core/config";
+import { CredentialSource } from "../aws/credential-source.js";
+import { type AwsCredentials, NoCredentials } from "../aws/credentials.js";
+import {
+  type Clock,
+  type SdkChain,
+  type SdkRequestHandler,
+  SILENT,
+} from "../aws/sdk-credentials.js";
+import {
+  type AwsSettings,
+  isLoopback,
+  type PlaceOptions,
+  readSettings,
+  usesEnvironmentKeys,
+} from "../aws/settings.js";
 import { createTransport, transportSettings } from "../http/create.js";
 import type { HttpTransport, TransportSettings } from "../http/transport.js";
 import { RequestHandler } from "./request-handler.js";
 
-export interface ClientOptions {
-  readonly region?: string;
-  readonly profile?: string;
-  readonly endpointUrl?: string;
-}
+export type ClientOptions = PlaceOptions;
 
-/** The SDK's client and the transport that it sends through, which whoever made the client closes. */
-export interface Client {
-  readonly sdk: EBSClient;
+/** The way to one place, made once; all its clients share it. */
+export interface OpenedPlace {
+  readonly aws: AwsSettings;
+  readonly settings: TransportSettings;
+  /** Whoever opened the place closes it. */
   readonly transport: HttpTransport;
-}
-
-/** How requests go out: proxies and certificates from the environment and the profile. @throws Failure EINVAL */
-export async function transportSettingsOf(
-  { profile }: ClientOptions,
-  maxConnections: number,
-): Promise<TransportSettings> {
-  const caBundle = await loadConfig<string | undefined>(
-    {
-      environmentVariableSelector: () => undefined,
-      configFileSelector: (section) => section.ca_bundle,
-      default: undefined,
-    },
-    profile === undefined ? {} : { profile },
-  )();
-  return transportSettings(process.env, {
-    maxConnections,
-    ...(caBundle !== undefined && { caBundle }),
-  });
-}
-
-/** For a few requests. */
-export async function makeClient(options: ClientOptions): Promise<Client> {
-  const transport = createTransport(await transportSettingsOf(options, 4));
-  return { transport, sdk: makeSdk(options, transport) };
+  readonly source: CredentialSource;
+  /** This machine's clock against the service's. */
+  readonly clock: Clock;
+  readonly handler: RequestHandler;
 }
 
 /**
- * @param renew credentials are taken from their source again, past what the SDK remembers of files.
+ * Makes no request, but where only the instance knows its region.
+ * @param stallMs of requests for credentials, as in HttpRequest.
+ * @throws Failure EINVAL where the configuration, certificates or proxies cannot be used
  */
-export function makeSdk(
+export async function openPlace(
   options: ClientOptions,
-  transport: HttpTransport,
-  renew = false,
-): EBSClient {
-  const endpoint = options.endpointUrl ?? environmentEndpoint();
-  const given: EBSClientConfig = {
-    maxAttempts: 1,
-    logger: SILENT,
-    requestHandler: new RequestHandler(transport) as never,
-    ...(options.profile !== undefined && { profile: options.profile }),
-    ...(options.endpointUrl !== undefined && { endpoint: options.endpointUrl }),
-    ...(options.region !== undefined && { region: options.region }),
-  };
-  // The SDK's defaults are to be had from a client only, so one is made to ask for them.
-  const { config } = new EBSClient(given);
-  const chain = config.credentialDefaultProvider({
-    ...config,
-    parentClientConfig: config,
-    ...(renew && { ignoreCache: true }),
-  } as Parameters<typeof config.credentialDefaultProvider>[0]);
-  const region = async (): Promise<string> => {
-    try {
-      return await config.region();
-    } catch (error) {
-      if (endpoint !== undefined) return "us-east-1";
-      throw error;
-    }
-  };
-  const credentials: EBSClientConfig["credentials"] = async (identity) => {
-    try {
-      return await chain(identity);
-    } catch (error) {
-      const isLocal = endpoint !== undefined && isLoopback(endpoint);
-      // If the user named a profile, report its error instead of using placeholder credentials.
-      if (isLocal && options.profile === undefined) return PLACEHOLDER;
-      throw error;
-    }
-  };
-  return new EBSClient({ ...given, region, credentials });
+  maxConnections: number,
+  stallMs: number,
+): Promise<OpenedPlace> {
+  const aws = await readSettings(options);
+  const settings = transportSettings(process.env, {
+    maxConnections,
+    ...(aws.caBundle !== undefined && { caBundle: aws.caBundle }),
+  });
+  const transport = createTransport(settings);
+  const handler = new RequestHandler(transport, stallMs);
+  const clock: Clock = { offsetMs: 0 };
+  const source = new CredentialSource({
+    settings: aws,
+    transport,
+    handler: handler as SdkRequestHandler,
+    stallMs,
+    clock,
+    chain: sdkChain,
+  });
+  return { aws, settings, transport, source, clock, handler };
 }
 
-/** Silences the SDK's own log messages (that a profile wins over keys, …). */
-const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
+/** A client for what is asked of it before it is closed. */
+export function makeSdk(place: OpenedPlace): EBSClient {
+  const { source, clock, handler } = place;
+  const sdk = new EBSClient({
+    ...placeConfig(place.aws),
+    maxAttempts: 1,
+    logger: SILENT,
+    requestHandler: handler as never,
+    credentials: () => credentialsOf(place.aws, source),
+  });
+  // The SDK finds out from responses how wrong this machine's clock is; that outlives its clients.
+  Object.defineProperty(sdk.config, "systemClockOffset", {
+    get: () => clock.offsetMs,
+    set: (offsetMs: number) => {
+      clock.offsetMs = offsetMs;
+    },
+    enumerable: true,
+  });
+  return sdk;
+}
 
 /**
  * Where requests go with these options now, as options that say it in full: what is found in the
- * environment and the profile today may be another tomorrow. No secrets.
+ * environment and the profile today may be another tomorrow. No secrets; makes no request.
+ * @throws Failure EINVAL
  */
 export async function settledOptions(options: ClientOptions): Promise<Record<string, string>> {
-  const profile = options.profile ?? (process.env.AWS_PROFILE || undefined);
-  const endpointUrl = options.endpointUrl ?? environmentEndpoint();
-  const { sdk, transport } = await makeClient(options);
+  const settings = await readSettings(options);
+  const { region, profileName, profileFrom, endpointUrl } = settings;
+  const { config } = new EBSClient(placeConfig(settings));
+  const { url } = config.endpointProvider({
+    Region: region,
+    UseFIPS: settings.useFipsEndpoint,
+    UseDualStack: settings.useDualstackEndpoint,
+    ...(endpointUrl !== undefined && { Endpoint: endpointUrl }),
+  });
+  return {
+    region,
+    // Where keys in the environment sign, the profile has no part in who asks.
+    ...(profileFrom !== undefined && !usesEnvironmentKeys(settings) && { profile: profileName }),
+    endpointUrl: url.href.replace(/\/$/, ""),
+  };
+}
+
+function placeConfig(settings: AwsSettings): EBSClientConfig {
+  const { region, profileName, endpointUrl, useFipsEndpoint, useDualstackEndpoint } = settings;
+  return {
+    region,
+    profile: profileName,
+    ignoreConfiguredEndpointUrls: true,
+    useFipsEndpoint,
+    useDualstackEndpoint,
+    ...(endpointUrl !== undefined && { endpoint: endpointUrl }),
+  };
+}
+
+/** The SDK's own chain is to be had from a client only. */
+const sdkChain: SdkChain = (init) => {
+  const { config } = new EBSClient({ region: "us-east-1", logger: SILENT });
+  return config.credentialDefaultProvider(init as never) as () => Promise<AwsCredentials>;
+};
+
+async function credentialsOf(
+  { endpointUrl, profileFrom }: AwsSettings,
+  source: CredentialSource,
+): Promise<AwsCredentials> {
   try {
-    const region = await sdk.config.region();
-    return {
-      region,
-      ...(profile !== undefined && { profile }),
-      ...(endpointUrl !== undefined && { endpointUrl }),
-    };
-  } finally {
-    sdk.destroy();
-    await transport.close();
+    return await source.get();
+  } catch (error) {
+    const isLocal = endpointUrl !== undefined && isLoopback(endpointUrl);
+    // If the user named a profile, report that it has none instead of using placeholder credentials.
+    if (error instanceof NoCredentials && isLocal && profileFrom !== "--profile")
+      return PLACEHOLDER;
+    throw error;
   }
 }
 
 /** Accepted by a local endpoint that does not check signatures; worthless anywhere else. */
-const PLACEHOLDER = { accessKeyId: "local", secretAccessKey: "local" };
-
-/** Where requests go, for sentences; undefined for AWS itself. */
-export function environmentEndpoint(): string | undefined {
-  return process.env.AWS_ENDPOINT_URL_EBS || process.env.AWS_ENDPOINT_URL || undefined;
-}
-
-function isLoopback(url: string): boolean {
-  try {
-    const { hostname } = new URL(url);
-    return hostname === "localhost" || hostname === "[::1]" || hostname.startsWith("127.");
-  } catch {
-    return false;
-  }
-}
+const PLACEHOLDER: AwsCredentials = { accessKeyId: "local", secretAccessKey: "local" };

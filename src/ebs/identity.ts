@@ -4,11 +4,15 @@
  * (SSO and assumed roles do); else the access key stands for it, and a new key is another account to us.
  */
 import { captureRequest } from "./captured-request.js";
-import { type ClientOptions, makeClient } from "./client.js";
+import { type ClientOptions, makeSdk, openPlace } from "./client.js";
+
+/** Of a request for credentials, as in HttpRequest, ms. */
+const STALL_MS = 15_000;
 
 /** @throws what the SDK throws where it finds no region or credentials. */
 export async function serviceIdentity(options: ClientOptions): Promise<string> {
-  const { sdk, transport } = await makeClient(options);
+  const place = await openPlace(options, 1, STALL_MS);
+  const sdk = makeSdk(place);
   try {
     const { request, accessKeyId, region } = await captureRequest(sdk);
     const { protocol, hostname, port, path } = request;
@@ -20,6 +24,6 @@ export async function serviceIdentity(options: ClientOptions): Promise<string> {
     });
   } finally {
     sdk.destroy();
-    await transport.close();
+    await place.transport.close();
   }
 }

@@ -11,8 +11,6 @@ import type { HttpRequest, HttpResponse, HttpTransport } from "../http/transport
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 /** Longest response to a request for credentials, bytes. */
 const MAX_CREDENTIALS_BYTES = 1024 * 1024;
-/** Stall limit of a request for credentials, ms. */
-const CREDENTIALS_STALL_MS = 30_000;
 
 /** One request and its response, passed to the handler through the options of `client.send`. */
 export interface Exchange {
@@ -43,9 +41,12 @@ interface SdkResponse {
 export class RequestHandler {
   readonly metadata = { handlerProtocol: "http/1.1" };
   readonly #transport: HttpTransport;
+  readonly #credentialsStallMs: number;
 
-  constructor(transport: HttpTransport) {
+  /** @param credentialsStallMs stall limit of a request for credentials, as in HttpRequest, ms. */
+  constructor(transport: HttpTransport, credentialsStallMs: number) {
     this.#transport = transport;
+    this.#credentialsStallMs = credentialsStallMs;
   }
 
   async handle(
@@ -60,7 +61,7 @@ export class RequestHandler {
         url: `${originOf(request)}${request.path}${queryOf(request)}`,
         headers: request.headers,
         maxBodyBytes: exchange === undefined ? MAX_CREDENTIALS_BYTES : MAX_BODY_BYTES,
-        stallMs: exchange?.stallMs ?? CREDENTIALS_STALL_MS,
+        stallMs: exchange?.stallMs ?? this.#credentialsStallMs,
         ...(body !== undefined && { body }),
         ...(exchange?.progress !== undefined && { progress: exchange.progress }),
       },

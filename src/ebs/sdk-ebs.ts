@@ -41,10 +41,10 @@ import { ServiceException } from "./service-exception.js";
 import type { SnapshotId } from "./snapshot-id.js";
 
 export interface EbsOptions {
-  /** Absent: the SDK's chain (AWS_REGION, the profile). */
+  /** Absent: what the AWS configuration says (src/aws/settings.ts). */
   readonly region?: string;
   readonly profile?: string;
-  /** Absent: AWS_ENDPOINT_URL_EBS, AWS_ENDPOINT_URL, or AWS itself. */
+  /** Absent: what the AWS configuration says (src/aws/settings.ts), or AWS itself. */
   readonly endpointUrl?: string;
   /** Requests that callers make at a time; connections are kept for as many. 64 unless told. */
   readonly concurrency?: number;
@@ -82,8 +82,8 @@ export class SdkEbs implements EbsApi {
     const ioTimeoutMs = options.ioTimeoutMs ?? DEFAULT_IO_TIMEOUT_MS;
     const log = options.log ?? (() => {});
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
-    const transport = new SdkTransport(options, concurrency, log);
     this.#stallMs = Math.min(Math.ceil(ioTimeoutMs / 3), LONGEST_STALL_MS);
+    const transport = new SdkTransport(options, concurrency, this.#stallMs, log);
     this.#transport = transport;
     this.#threads = new BlockThreads(options.threads, log);
     this.#flow = new BlockFlow({ ...options, concurrency });

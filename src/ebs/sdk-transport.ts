@@ -3,11 +3,10 @@
  * and words the rare requests; or, for blocks, signed here with what the SDK found (signature.ts).
  */
 import type { EBSClient } from "@aws-sdk/client-ebs";
-import { createTransport } from "../http/create.js";
 import { abortError } from "../http/http-error.js";
-import type { HttpResponse, HttpTransport, TransportSettings } from "../http/transport.js";
+import type { HttpResponse } from "../http/transport.js";
 import { CAPTURED_PATH, type CapturedRequest, captureRequest } from "./captured-request.js";
-import { type ClientOptions, makeSdk, transportSettingsOf } from "./client.js";
+import { type ClientOptions, makeSdk, type OpenedPlace, openPlace } from "./client.js";
 import { type Exchange, originOf } from "./request-handler.js";
 import type { ServiceException } from "./service-exception.js";
 import type { SigningContext } from "./signature.js";
@@ -22,31 +21,28 @@ const MAX_CLOCK_ERROR_MS = 300_000;
 /** Headers of the SDK's request that block requests have too. */
 const KEPT_HEADERS = ["host", "user-agent", "x-amz-user-agent", "amz-sdk-request"];
 
-/** What is made once, when the first request is sent. */
-interface Opened {
-  readonly settings: TransportSettings;
-  readonly transport: HttpTransport;
-}
-
 export class SdkTransport {
   readonly #options: ClientOptions;
   readonly #maxConnections: number;
+  readonly #stallMs: number;
   readonly #log: (level: "debug" | "warn", message: string) => void;
-  #opened: Promise<Opened> | undefined;
+  #opened: Promise<OpenedPlace> | undefined;
   #sdk: EBSClient | undefined;
   #captured: Promise<CapturedRequest> | undefined;
   #context: SigningContext | undefined;
   #renewedAt = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
-  /** Makes no request and opens nothing. */
+  /** Makes no request and opens nothing. @param stallMs of requests for credentials. */
   constructor(
     options: ClientOptions,
     maxConnections: number,
+    stallMs: number,
     log: (level: "debug" | "warn", message: string) => void,
   ) {
     this.#options = options;
     this.#maxConnections = maxConnections;
+    this.#stallMs = stallMs;
     this.#log = log;
   }
 
@@ -55,17 +51,16 @@ export class SdkTransport {
     return this.#context?.origin ?? "";
   }
 
-  /** @throws Failure where the environment's certificates or proxies cannot be used. */
-  open(): Promise<Opened> {
+  /** @throws Failure where the AWS configuration, certificates or proxies cannot be used. */
+  open(): Promise<OpenedPlace> {
     this.#opened ??= this.#open();
     return this.#opened;
   }
 
-  async #open(): Promise<Opened> {
-    const settings = await transportSettingsOf(this.#options, this.#maxConnections);
-    const transport = createTransport(settings);
-    this.#log("debug", `Requests go over ${transport.description}.`);
-    return { settings, transport };
+  async #open(): Promise<OpenedPlace> {
+    const opened = await openPlace(this.#options, this.#maxConnections, this.#stallMs);
+    this.#log("debug", `Requests go over ${opened.transport.description}.`);
+    return opened;
   }
 
   /** @returns the whole response. @throws what the SDK or the transport throws. */
@@ -138,11 +133,9 @@ export class SdkTransport {
     const now = performance.now();
     if (now - this.#renewedAt < MIN_RENEWAL_MS) return;
     this.#renewedAt = now;
-    const { transport } = await this.open();
-    const clockOffset = this.#sdk?.config.systemClockOffset ?? 0;
-    this.#sdk = makeSdk(this.#options, transport, true);
-    // The clock is as wrong as before.
-    this.#sdk.config.systemClockOffset = clockOffset;
+    const opened = await this.open();
+    opened.source.forget();
+    this.#sdk = makeSdk(opened);
     this.#captured = undefined;
   }
 
@@ -154,9 +147,9 @@ export class SdkTransport {
   }
 
   async #client(): Promise<EBSClient> {
-    const { transport } = await this.open();
+    const opened = await this.open();
     if (this.#isClosed) throw abortError("closed");
-    this.#sdk ??= makeSdk(this.#options, transport);
+    this.#sdk ??= makeSdk(opened);
     return this.#sdk;
   }
 }

@@ -3,8 +3,10 @@
  * SDK's exceptions, Node's socket errors, our own findings about an answer) is sorted here, once,
  * into a Trouble: whether to try again and how soon, and the errno and sentence if it ends here.
  */
+import { CredentialsError } from "../aws/credentials.js";
 import { type ErrnoName, Failure } from "../common/failure.js";
 import { HttpError, type HttpErrorKind } from "../http/http-error.js";
+import { credentialsTrouble } from "./configuration-errors.js";
 import { about, type Subject } from "./errors.js";
 import { type RetryClass, rowFor } from "./retry-table.js";
 
@@ -94,6 +96,9 @@ export function troubleOf(error: unknown, subject: Subject): Trouble {
     const { errno, message } = error;
     return { verdict: "fatal", errno, sentence: message, exception: "Failure" };
   }
+  if (error instanceof CredentialsError) {
+    return credentialsTrouble(error, troubleOf(error.cause, subject));
+  }
   const thrown = (typeof error === "object" && error !== null ? error : {}) as Thrown;
   const name = text(thrown.name) ?? "Error";
   const code = text(thrown.code) ?? causeCode(error);
@@ -121,14 +126,6 @@ function judge(
   if (thrown.$metadata?.clockSkewCorrected) {
     const sentence = "this machine's clock is wrong; set it (for example with chrony or ntpd).";
     return { verdict: "credentials", errno: "EACCES", sentence };
-  }
-  if (name === "CredentialsProviderError" || name === "TokenProviderError") {
-    const sentence = `no AWS credentials could be had (${said}); run aws configure or aws sso login, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a --profile.`;
-    return { verdict: "credentials", errno: "EACCES", sentence };
-  }
-  if (/region is missing/i.test(said)) {
-    const sentence = "no AWS region is set; give --region or set AWS_REGION.";
-    return { verdict: "fatal", errno: "EINVAL", sentence };
   }
   const row = rowFor({ name, reason, status, said }, subject);
   if (row !== undefined) {

@@ -8,7 +8,7 @@ export function endpointUrlProblem(text: string): string | undefined {
   if (text.includes("@")) return "A name and password in it are not used: leave them out.";
   if (/^https?:\/\//i.test(text) && URL.canParse(text)) return undefined;
   const shown = JSON.stringify(text.slice(0, MAX_SHOWN));
-  const isHost = /^[\w.:[\]-]+(?:\/[\w./-]*)?$/.test(text) && text.length <= MAX_SHOWN;
+  const isHost = /^[\w.:[\]-]+(?:\/(?!\/)[\w./-]*)?$/.test(text) && text.length <= MAX_SHOWN;
   const advice = isHost && URL.canParse(`http://${text}`) ? `: write http://${text}` : "";
   return `${shown} is not an http or https URL${advice}.`;
 }

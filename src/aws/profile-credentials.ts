@@ -265,7 +265,10 @@ async function ssoCredentials(
     endpoint: endpoint("sso"),
     mistake: (words) => {
       if (/UnauthorizedException|sso login/i.test(words)) {
-        return `The SSO session of ${ownerOf(profile)} has expired or was never begun; ${logIn}.`;
+        const what = /expired|cannot refresh|UnauthorizedException/i.test(words)
+          ? "has expired"
+          : "is not there";
+        return `The SSO session of ${ownerOf(profile)} ${what}; ${logIn}.`;
       }
       if (/ForbiddenException/i.test(words)) {
         return `SSO gives no credentials for the role ${quoted(roleName)} in account ${quoted(accountId)} of ${ownerOf(profile)} (${words}).`;

@@ -1,42 +1,30 @@
 /** The rules of place-rules.ts, as the library follows them: in its requests, its threads and its sessions. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BLOCK_SIZE } from "../../src/common/sizes.js";
 import { settledOptions } from "../../src/ebs/client.js";
 import { createEbsApi } from "../../src/ebs/create.js";
 import type { SnapshotId } from "../../src/ebs/snapshot-id.js";
+import { AwsHome } from "../support/aws-home.js";
 import { Places, RULES } from "../support/place-rules.js";
 
 const SNAPSHOT = "snap-0123456789abcdef0" as SnapshotId;
-const own = { ...process.env };
 let places: Places;
-let home: string;
+let home: AwsHome;
 
 beforeAll(async () => {
   places = await Places.start();
-  home = mkdtempSync(join(tmpdir(), "place-"));
-  places.writeHome(home);
-});
-
-afterEach(() => {
-  replaceEnvironment(own);
+  home = new AwsHome();
+  places.writeHome(home.path);
 });
 
 afterAll(async () => {
   await places.close();
-  rmSync(home, { recursive: true, force: true });
+  home.remove();
 });
-
-function replaceEnvironment(env: NodeJS.ProcessEnv): void {
-  for (const name of Object.keys(process.env)) delete process.env[name];
-  Object.assign(process.env, env);
-}
 
 describe("region, endpoint and credentials", () => {
   test.each(RULES)("$rule", async (rule) => {
-    replaceEnvironment(places.environment(home, rule));
+    home.setEnvironment(places.environment(home.path, rule));
     const options = {
       ...(rule.region !== undefined && { region: rule.region }),
       ...(rule.profile !== undefined && { profile: rule.profile }),
@@ -65,7 +53,7 @@ describe("region, endpoint and credentials", () => {
 test("block threads go to the place of --profile, with its keys", async () => {
   const rule = RULES.find(({ profile }) => profile === "services");
   if (rule === undefined) throw new Error("no such rule");
-  replaceEnvironment({ ...places.environment(home, rule), AWS_ENDPOINT_URL: "" });
+  home.setEnvironment({ ...places.environment(home.path, rule), AWS_ENDPOINT_URL: "" });
   const api = createEbsApi({ profile: "services", threads: 1, ioTimeoutMs: 2_000 });
   try {
     await api.listSnapshotBlocks(SNAPSHOT);
@@ -86,8 +74,8 @@ test("block threads go to the place of --profile, with its keys", async () => {
 });
 
 test("what a session records of a profile: none where keys in the environment sign", async () => {
-  const base = places.environment(home, { ...(RULES[0] as (typeof RULES)[0]) });
-  replaceEnvironment({ ...base, AWS_PROFILE: "here" });
+  const base = places.environment(home.path, { ...(RULES[0] as (typeof RULES)[0]) });
+  home.setEnvironment({ ...base, AWS_PROFILE: "here" });
   const [region, endpointUrl] = ["ap-south-1", places.urls.b];
   expect(await settledOptions({})).toEqual({ region, endpointUrl, profile: "here" });
   Object.assign(process.env, { AWS_ACCESS_KEY_ID: "ENVKEY", AWS_SECRET_ACCESS_KEY: "secret" });

@@ -502,6 +502,7 @@ export class Places {
       HOME: home,
       AWS_EC2_METADATA_DISABLED: "true",
       AWS_MAX_ATTEMPTS: "1",
+      AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true",
       HTTPS_PROXY: this.proxyUrl,
       ...Object.fromEntries(filled),
     };

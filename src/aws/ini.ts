@@ -50,17 +50,20 @@ export function parseIni(text: string): Section[] {
       return;
     }
     indent = ownIndent;
-    const header = /^\[(.+)\]/.exec(content);
+    const header = /^\[(.+)\]/s.exec(content);
     if (header !== null) {
       const section = header[1] as string;
-      if (sections.has(section)) throw new IniError(index + 1, "begins a section a second time");
-      values = new Map();
+      values = section === SHARED_SECTION ? sections.get(section) : undefined;
+      if (values === undefined && sections.has(section)) {
+        throw new IniError(index + 1, "begins a section a second time");
+      }
+      values ??= new Map();
       name = undefined;
       sections.set(section, values);
       return;
     }
     if (values === undefined) throw new IniError(index + 1, "comes before the first [section]");
-    const parts = /^(.*?)\s*[=:]\s*(.*)$/.exec(content);
+    const parts = /^(.*?)\s*[=:]\s*(.*)$/s.exec(content);
     if (parts === null) throw new IniError(index + 1, "is neither a [section] nor a NAME = VALUE");
     name = (parts[1] as string).toLowerCase();
     if (name === "") throw new IniError(index + 1, "has no name before its value");

@@ -70,6 +70,17 @@ let count = 0;
 
 /** @throws CredentialsMistake, CredentialsError */
 export async function throughSdk(context: SdkContext, task: SdkTask): Promise<AwsCredentials> {
+  const { offsetMs } = context.clock;
+  try {
+    return await tryThroughSdk(context, task);
+  } catch (error) {
+    // The response has told that this machine's clock is wrong: sign by the other one.
+    if (context.clock.offsetMs !== offsetMs) return await tryThroughSdk(context, task);
+    throw error;
+  }
+}
+
+async function tryThroughSdk(context: SdkContext, task: SdkTask): Promise<AwsCredentials> {
   const { chain, region, useFipsEndpoint, useDualstackEndpoint, clock } = context;
   const handler = new WatchedHandler(context.handler, clock);
   const clientConfig = {

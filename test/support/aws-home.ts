@@ -2,7 +2,7 @@
  * An AWS configuration of a test's own: a home folder, and an environment that holds nothing of this machine's
  * as long as the test runs.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
@@ -25,6 +25,10 @@ export class AwsHome {
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text, { mode });
     return path;
+  }
+
+  read(name: string): string {
+    return readFileSync(join(this.path, name), "utf8");
   }
 
   config(text: string): string {

@@ -9,6 +9,7 @@
  * create_credential_resolver; compared with the AWS CLI in test/e2e/place.test.ts.
  */
 import type { HttpTransport } from "../http/transport.js";
+import type { Clock } from "./clock.js";
 import { quoted, readConfigFiles, requireProfile, variable } from "./config-files.js";
 import { containerCredentials, hasContainer } from "./container-credentials.js";
 import {
@@ -24,7 +25,7 @@ import {
   profileCredentials,
   webIdentityCredentials,
 } from "./profile-credentials.js";
-import type { Clock, SdkChain, SdkRequestHandler } from "./sdk-credentials.js";
+import type { SdkChain, SdkRequestHandler } from "./sdk-credentials.js";
 import { type AwsSettings, configuredEndpoint } from "./settings.js";
 import { readTokenFile } from "./token-file.js";
 

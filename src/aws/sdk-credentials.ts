@@ -8,6 +8,7 @@
  */
 import { externalDataInterceptor } from "@smithy/core/config";
 import { HttpError } from "../http/http-error.js";
+import { type Clock, clockOffset, isWrong } from "./clock.js";
 import { quoted } from "./config-files.js";
 import { type AwsCredentials, CredentialsError, CredentialsMistake } from "./credentials.js";
 
@@ -22,12 +23,6 @@ export interface SdkRequestHandler {
 interface SdkResponse {
   readonly statusCode: number;
   readonly headers: Readonly<Record<string, string>>;
-}
-
-/** How wrong this machine's clock is, as far as servers have told. */
-export interface Clock {
-  /** What to add to it, ms. */
-  offsetMs: number;
 }
 
 /** What every fetch needs. */
@@ -58,8 +53,6 @@ export interface SdkTask {
 /** The profile in SdkTask.sections that is resolved. */
 export const PROFILE = "ebsmount";
 
-/** A clock that is wrong by as much is corrected, ms. Source: @aws-sdk/core, isClockSkewed. */
-const MAX_CLOCK_ERROR_MS = 300_000;
 /** Silences the SDK. */
 export const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
@@ -173,11 +166,8 @@ class WatchedHandler implements SdkRequestHandler {
       const result = await this.#handler.handle(request, options);
       const { statusCode, headers } = result.response;
       this.status = statusCode;
-      const now = Date.now();
-      const theirs = Date.parse(headers.date ?? "");
-      if (Math.abs(theirs - now - this.#clock.offsetMs) >= MAX_CLOCK_ERROR_MS) {
-        this.#clock.offsetMs = theirs - now;
-      }
+      const { date } = headers;
+      if (isWrong(this.#clock.offsetMs, date)) this.#clock.offsetMs = clockOffset(date);
       return result;
     } catch (error) {
       if (error instanceof HttpError) this.failure = error;

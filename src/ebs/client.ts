@@ -6,14 +6,10 @@
  */
 import "./quiet-sdk.js";
 import { EBSClient, type EBSClientConfig } from "@aws-sdk/client-ebs";
+import type { Clock } from "../aws/clock.js";
 import { CredentialSource } from "../aws/credential-source.js";
 import { type AwsCredentials, NoCredentials } from "../aws/credentials.js";
-import {
-  type Clock,
-  type SdkChain,
-  type SdkRequestHandler,
-  SILENT,
-} from "../aws/sdk-credentials.js";
+import { type SdkChain, type SdkRequestHandler, SILENT } from "../aws/sdk-credentials.js";
 import {
   type AwsSettings,
   isLoopback,

@@ -10,10 +10,13 @@ import {
   ListSnapshotBlocksCommand,
   StartSnapshotCommand,
 } from "@aws-sdk/client-ebs";
+import { clockOffset, isWrong } from "../aws/clock.js";
 import { BLOCK_SIZE } from "../common/sizes.js";
 import type { HttpResponse } from "../http/transport.js";
 import {
   type Asked,
+  type Listed,
+  type Page,
   readBlockPage,
   readChangedBlockPage,
   readStartedSnapshot,
@@ -115,7 +118,8 @@ export class SdkEbs implements EbsApi {
           SnapshotId: snapshotId,
           ...listInput(asked),
         });
-        return readBlockPage((await this.#send(command, signal, progress)).body, asked);
+        const { body, headers } = await this.#send(command, signal, progress);
+        return byOurClock(readBlockPage(body, asked), headers.date);
       }),
     );
   }
@@ -133,7 +137,8 @@ export class SdkEbs implements EbsApi {
           ...(firstSnapshotId !== undefined && { FirstSnapshotId: firstSnapshotId }),
           ...listInput(asked),
         });
-        return readChangedBlockPage((await this.#send(command, signal, progress)).body, asked);
+        const { body, headers } = await this.#send(command, signal, progress);
+        return byOurClock(readChangedBlockPage(body, asked), headers.date);
       }),
     );
   }
@@ -285,6 +290,19 @@ function listInput(options: Asked): {
           StartingBlockIndex: options.startingBlockIndex,
         }),
   };
+}
+
+/**
+ * On a machine whose clock is wrong, tokens would seem to have expired, or to be good for longer than they are.
+ * @param date the response's Date header.
+ */
+function byOurClock<T extends Page & { readonly expiresAt: number }>(
+  listed: Listed<T>,
+  date: string | undefined,
+): Listed<T> {
+  if (!isWrong(0, date)) return listed;
+  const { page } = listed;
+  return { ...listed, page: { ...page, expiresAt: page.expiresAt - clockOffset(date) } };
 }
 
 function requireBlock(bytes: Uint8Array): void {

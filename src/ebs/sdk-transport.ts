@@ -3,6 +3,7 @@
  * and words the rare requests; or, for blocks, signed here with what the SDK found (signature.ts).
  */
 import type { EBSClient } from "@aws-sdk/client-ebs";
+import { clockOffset, isWrong } from "../aws/clock.js";
 import { abortError } from "../http/http-error.js";
 import type { HttpResponse } from "../http/transport.js";
 import { CAPTURED_PATH, type CapturedRequest, captureRequest } from "./captured-request.js";
@@ -16,8 +17,6 @@ import type { SigningContext } from "./signature.js";
  * they have expired, and what a source gave just now it would give again.
  */
 const MIN_RENEWAL_MS = 2_000;
-/** Requests signed with a clock as wrong as this are refused, ms. Source: @aws-sdk/core, isClockSkewed. */
-const MAX_CLOCK_ERROR_MS = 300_000;
 /** Headers of the SDK's request that block requests have too. */
 const KEPT_HEADERS = ["host", "user-agent", "x-amz-user-agent", "amz-sdk-request"];
 
@@ -120,11 +119,9 @@ export class SdkTransport {
    */
   noteClock(exception: ServiceException, signedWith: SigningContext): void {
     const sdk = this.#sdk;
-    const theirs = Date.parse(exception.date ?? "");
-    if (sdk === undefined || Number.isNaN(theirs)) return;
-    const now = Date.now();
-    if (Math.abs(theirs - now - signedWith.clockOffsetMs) < MAX_CLOCK_ERROR_MS) return;
-    sdk.config.systemClockOffset = theirs - now;
+    const { date } = exception;
+    if (sdk === undefined || !isWrong(signedWith.clockOffsetMs, date)) return;
+    sdk.config.systemClockOffset = clockOffset(date);
     exception.$metadata.clockSkewCorrected = true;
   }
 

@@ -266,6 +266,22 @@ test("a name and password in the endpoint's URL are told to nobody", async () =>
   expect(error.message).not.toContain("sEcReT");
 });
 
+test("the life of tokens is by this machine's clock, also where that is wrong", async () => {
+  const list = (clockMs: number): Answer => {
+    const now = Date.now() + clockMs;
+    return (request, response, body) => {
+      response.setHeader("date", new Date(now).toUTCString());
+      const expiry = now / 1000 + 600;
+      json({ Blocks: [], VolumeSize: 1, ExpiryTime: expiry })(request, response, body);
+    };
+  };
+  for (const clockMs of [-7_200_000, -1_000, 7_200_000]) {
+    const { api } = await serve({}, list(clockMs));
+    const { expiresAt } = await api.listSnapshotBlocks(SNAPSHOT);
+    expect(Math.abs(expiresAt - Date.now() - 600_000)).toBeLessThan(10_000);
+  }
+});
+
 test("a whole list in the order of writing is put in order, each block with its own token", async () => {
   const blocks = ["10", 2, "700", 0].map((BlockIndex) => ({
     BlockIndex,

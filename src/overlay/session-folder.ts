@@ -70,9 +70,11 @@ export function removeFolder(path: string): void {
 
 /** What removals, and makings long ago, that were cut off have left. */
 export function removeLeftovers(folder: string): void {
+  // By the file system's clock, which need not be this machine's: that of the last entry made or removed.
+  const now = fs.statSync(folder).mtimeMs;
   for (const name of fs.readdirSync(folder)) {
     const path = join(folder, name);
-    const isOld = () => Date.now() - fs.statSync(path).mtimeMs > LEFT_AFTER_MS;
+    const isOld = () => now - fs.statSync(path).mtimeMs > LEFT_AFTER_MS;
     try {
       if (!name.startsWith(".gone-") && !(name.startsWith(".new-") && isOld())) continue;
       fs.rmSync(path, { recursive: true, force: true });

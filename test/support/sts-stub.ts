@@ -30,6 +30,8 @@ export class StsStub {
   /** Requests for lists that were refused because of their date, and all of them. */
   skewed = 0;
   lists = 0;
+  /** Given instead of a new access key each time; signed with by whoever assumes the role. */
+  keys: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
   #issued = 0;
 
   static async start(): Promise<StsStub> {
@@ -95,9 +97,10 @@ export class StsStub {
 
   #credentials(action: string, now: number): string {
     const expiration = new Date(now + this.lifeMs).toISOString();
+    const keys = this.keys ?? { accessKeyId: `ROLEKEY${this.#issued}`, secretAccessKey: "secret" };
     return `<${action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><${action}Result>
       <AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/r/s</Arn><AssumedRoleId>A:s</AssumedRoleId></AssumedRoleUser>
-      <Credentials><AccessKeyId>ROLEKEY${this.#issued}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>
+      <Credentials><AccessKeyId>${keys.accessKeyId}</AccessKeyId><SecretAccessKey>${keys.secretAccessKey}</SecretAccessKey>
       <SessionToken>token</SessionToken><Expiration>${expiration}</Expiration></Credentials>
     </${action}Result><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></${action}Response>`;
   }

@@ -75,6 +75,11 @@ export class CredentialSource {
     return this.#local(kept);
   }
 
+  /** Requests wait for who gives credentials. */
+  get isFetching(): boolean {
+    return this.#fetching !== undefined;
+  }
+
   /** The next ones are fetched. */
   forget(): void {
     this.#kept = undefined;

@@ -76,8 +76,14 @@ export async function readSettings(
   const endpointUrl = endpointOf("ebs", files, profile, env, options.endpointUrl);
   const isTrue = (name: string, key: string) =>
     (variable(env, name) ?? profile?.values.get(key))?.toLowerCase() === "true";
+  const wantsFips = isTrue("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
   // An endpoint that is FIPS by its name need not be made so.
-  const isFipsByName = endpointUrl !== undefined && /[.-]fips[.-]/i.test(endpointUrl);
+  if (wantsFips && endpointUrl !== undefined && !/[.-]fips[.-]/i.test(endpointUrl)) {
+    throw new Failure(
+      "EINVAL",
+      `A FIPS endpoint is wanted (AWS_USE_FIPS_ENDPOINT or use_fips_endpoint), which ${quoted(endpointUrl)} is not by its name; leave one of them out.`,
+    );
+  }
   const caBundle = profile?.values.get("ca_bundle");
   return {
     env,
@@ -85,7 +91,7 @@ export async function readSettings(
     profileFrom,
     region: await regionOf(options, env, profile, endpointUrl),
     ...(endpointUrl !== undefined && { endpointUrl }),
-    useFipsEndpoint: isTrue("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint") && !isFipsByName,
+    useFipsEndpoint: endpointUrl === undefined && wantsFips,
     useDualstackEndpoint:
       endpointUrl === undefined && isTrue("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint"),
     ...(caBundle && { caBundle }),

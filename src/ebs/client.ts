@@ -26,6 +26,8 @@ export type ClientOptions = PlaceOptions;
 /** The way to one place, made once; all its clients share it. */
 export interface OpenedPlace {
   readonly aws: AwsSettings;
+  /** Where requests really go, AWS's own endpoint included. */
+  readonly endpointUrl: string;
   readonly settings: TransportSettings;
   /** Whoever opened the place closes it. */
   readonly transport: HttpTransport;
@@ -61,7 +63,7 @@ export async function openPlace(
     clock,
     chain: sdkChain,
   });
-  return { aws, settings, transport, source, clock, handler };
+  return { aws, endpointUrl: endpointOf(aws), settings, transport, source, clock, handler };
 }
 
 /** A client for what is asked of it before it is closed. */
@@ -92,20 +94,25 @@ export function makeSdk(place: OpenedPlace): EBSClient {
  */
 export async function settledOptions(options: ClientOptions): Promise<Record<string, string>> {
   const settings = await readSettings(options);
-  const { region, profileName, profileFrom, endpointUrl } = settings;
-  const { config } = new EBSClient(placeConfig(settings));
-  const { url } = config.endpointProvider({
-    Region: region,
-    UseFIPS: settings.useFipsEndpoint,
-    UseDualStack: settings.useDualstackEndpoint,
-    ...(endpointUrl !== undefined && { Endpoint: endpointUrl }),
-  });
+  const { region, profileName, profileFrom } = settings;
   return {
     region,
     // Where keys in the environment sign, the profile has no part in who asks.
     ...(profileFrom !== undefined && !usesEnvironmentKeys(settings) && { profile: profileName }),
-    endpointUrl: url.href.replace(/\/$/, ""),
+    endpointUrl: endpointOf(settings),
   };
+}
+
+/** As the SDK finds it. */
+function endpointOf(settings: AwsSettings): string {
+  const { config } = new EBSClient(placeConfig(settings));
+  const { url } = config.endpointProvider({
+    Region: settings.region,
+    UseFIPS: settings.useFipsEndpoint,
+    UseDualStack: settings.useDualstackEndpoint,
+    ...(settings.endpointUrl !== undefined && { Endpoint: settings.endpointUrl }),
+  });
+  return url.href.replace(/\/$/, "");
 }
 
 function placeConfig(settings: AwsSettings): EBSClientConfig {

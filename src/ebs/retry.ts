@@ -56,6 +56,8 @@ export interface RetryContext {
   proven: boolean;
   /** When a snapshot was started, by performance.now(); undefined where that is not known or long ago. */
   startedAt(snapshotId: string): number | undefined;
+  /** Whose response is waited for now: a host, or the source of credentials. */
+  waitsFor(): string;
   /** Takes new credentials from their source, for the next try. */
   renewCredentials(): Promise<void>;
   log(level: "debug" | "warn", message: string): void;
@@ -227,8 +229,8 @@ async function bounded<T>(
 
 class TimeIsUp extends Error {}
 
-function timeIsUp({ ioTimeoutMs }: RetryContext): Trouble {
-  const limit = `no response within --io-timeout (${ioTimeoutMs / 1000} s)`;
+function timeIsUp({ ioTimeoutMs, waitsFor }: RetryContext): Trouble {
+  const limit = `no response from ${waitsFor()} within --io-timeout (${ioTimeoutMs / 1000} s)`;
   const sentence = `${limit}; check the network and --endpoint-url.`;
   return { verdict: "soon", errno: "ETIMEDOUT", exception: "TimeoutError", sentence };
 }

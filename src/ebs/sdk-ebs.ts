@@ -96,6 +96,7 @@ export class SdkEbs implements EbsApi {
       proven: options.proven ?? false,
       startedAt: (snapshotId) => this.#started.get(snapshotId),
       budget: options.budget ?? new Budget(),
+      waitsFor: () => transport.waitsFor,
       renewCredentials: () => transport.renewCredentials(),
       log,
     };

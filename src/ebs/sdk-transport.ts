@@ -26,6 +26,7 @@ export class SdkTransport {
   readonly #stallMs: number;
   readonly #log: (level: "debug" | "warn", message: string) => void;
   #opened: Promise<OpenedPlace> | undefined;
+  #place: OpenedPlace | undefined;
   #sdk: EBSClient | undefined;
   #captured: Promise<CapturedRequest> | undefined;
   #context: SigningContext | undefined;
@@ -56,8 +57,18 @@ export class SdkTransport {
     return this.#opened;
   }
 
+  /** Whose response is waited for now, for sentences. */
+  get waitsFor(): string {
+    const place = this.#place;
+    if (place === undefined) return "the AWS configuration";
+    const { aws, endpointUrl, source } = place;
+    if (!source.isFetching) return new URL(endpointUrl).host;
+    return `the source of the AWS credentials (profile ${aws.profileName.slice(0, 80)})`;
+  }
+
   async #open(): Promise<OpenedPlace> {
     const opened = await openPlace(this.#options, this.#maxConnections, this.#stallMs);
+    this.#place = opened;
     this.#log("debug", `Requests go over ${opened.transport.description}.`);
     return opened;
   }

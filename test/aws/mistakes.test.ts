@@ -137,6 +137,12 @@ const MISTAKES: readonly Mistake[] = [
     says: ["No AWS region", "--region", "AWS_REGION"],
   },
   {
+    what: "FIPS, and an endpoint that is not",
+    env: { AWS_USE_FIPS_ENDPOINT: "true", ...KEYS },
+    errno: "EINVAL",
+    says: ["AWS_USE_FIPS_ENDPOINT", "127.0.0.1", "leave one of them out"],
+  },
+  {
     what: "an access key that ends in CR",
     env: { AWS_ACCESS_KEY_ID: `${SECRET}\r`, AWS_SECRET_ACCESS_KEY: "secret" },
     says: ["AWS_ACCESS_KEY_ID ends in a line break"],
@@ -447,6 +453,25 @@ test("what is no file holds nothing, as for the AWS CLI", async () => {
     await api.close();
   }
   expect(stub.requests).toHaveLength(1);
+});
+
+test("where time is up, the sentence names whom it was waited for", async () => {
+  const silent = await startStub(() => {});
+  try {
+    Object.assign(process.env, { ...KEYS, AWS_ENDPOINT_URL: silent.url });
+    const api = createEbsApi({ threads: 0, ioTimeoutMs: 400 });
+    const { host } = new URL(silent.url);
+    await expect(api.listSnapshotBlocks(SNAPSHOT)).rejects.toThrow(host);
+    await api.close();
+    home.config("[profile x]\ncredential_process = exec sleep 2\n");
+    const slow = createEbsApi({ profile: "x", threads: 0, ioTimeoutMs: 300 });
+    const words =
+      "no response from the source of the AWS credentials (profile x) within --io-timeout";
+    await expect(slow.listSnapshotBlocks(SNAPSHOT)).rejects.toThrow(words);
+    await slow.close();
+  } finally {
+    await silent.close();
+  }
 });
 
 test("a mistake that is mended is noticed without a new start", async () => {

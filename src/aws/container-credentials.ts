@@ -4,6 +4,7 @@
  * Sources: AWS SDKs and Tools Reference Guide, "Container credential provider"; botocore, utils.py
  * ContainerMetadataFetcher.
  */
+import { HttpError, messageWithHost } from "../http/http-error.js";
 import type { HttpTransport } from "../http/transport.js";
 import { type Environment, quoted, variable } from "./config-files.js";
 import {
@@ -19,7 +20,7 @@ const RELATIVE = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
-/** Amazon ECS answers here. */
+/** Where Amazon ECS gives credentials. */
 const ECS_ORIGIN = "http://169.254.170.2";
 /** Hosts that plain http may be used for, besides this machine: ECS, EKS Pod Identity. */
 const LINK_LOCAL = new Set(["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"]);
@@ -43,7 +44,8 @@ export async function containerCredentials(
   const response = await transport
     .send({ method: "GET", url: url.href, headers, maxBodyBytes: MAX_BODY_BYTES, stallMs })
     .catch((error: unknown) => {
-      throw failed(error, (error as Error).message);
+      const isKnown = error instanceof HttpError;
+      throw failed(error, isKnown ? messageWithHost(error) : (error as Error).message);
     });
   const { status } = response;
   if (status !== 200) {

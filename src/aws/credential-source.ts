@@ -5,7 +5,7 @@
  * 2. the profile, and before its own web identity, SSO, keys or program the environment's web identity;
  * 3. the container's; 4. the instance's.
  *
- * Configuration is read anew each time credentials are fetched. Source: botocore, credentials.py
+ * The configuration is read each time credentials are fetched. Source: botocore, credentials.py
  * create_credential_resolver; compared with the AWS CLI in test/e2e/place.test.ts.
  */
 import type { HttpTransport } from "../http/transport.js";
@@ -75,7 +75,7 @@ export class CredentialSource {
     return this.#local(kept);
   }
 
-  /** Requests wait for who gives credentials. */
+  /** Requests wait for credentials. */
   get isFetching(): boolean {
     return this.#fetching !== undefined;
   }

@@ -5,9 +5,10 @@
  * that does not exist. It is offered no other source, so it cannot choose one.
  *
  * Its requests go over our transport. What fails there is kept, because the SDK passes on no more than words.
+ * The hook that gives it files from memory is the SDK's own; test/aws fails if it goes.
  */
 import { externalDataInterceptor } from "@smithy/core/config";
-import { HttpError } from "../http/http-error.js";
+import { HttpError, messageWithHost } from "../http/http-error.js";
 import { type Clock, clockOffset, isWrong } from "./clock.js";
 import { quoted } from "./config-files.js";
 import { type AwsCredentials, CredentialsError, CredentialsMistake } from "./credentials.js";
@@ -67,7 +68,7 @@ export async function throughSdk(context: SdkContext, task: SdkTask): Promise<Aw
   try {
     return await tryThroughSdk(context, task);
   } catch (error) {
-    // The response has told that this machine's clock is wrong: sign by the other one.
+    // The response shows that this machine's clock is wrong: sign by the server's.
     if (context.clock.offsetMs !== offsetMs) return await tryThroughSdk(context, task);
     throw error;
   }
@@ -188,7 +189,7 @@ function explained(error: unknown, handler: WatchedHandler, task: SdkTask): Erro
   if (error instanceof CredentialsMistake) return error;
   const { failure, status } = handler;
   if (failure !== undefined) {
-    return new CredentialsError(`${task.what}: ${failure.message}`, { cause: failure });
+    return new CredentialsError(`${task.what}: ${messageWithHost(failure)}`, { cause: failure });
   }
   const words = wordsOf(error);
   const mistake = task.mistake?.(words);

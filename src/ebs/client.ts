@@ -1,5 +1,5 @@
 /**
- * Makes the SDK's client, from what the user gave and what the AWS configuration says (src/aws): it is told
+ * Makes the SDK's client, from what the user gave and what the AWS configuration says (src/aws): it is given
  * everything and looks for nothing by itself. Two conveniences for endpoints that are not AWS: a region is not
  * asked for where an endpoint URL is given, and an endpoint on loopback gets placeholder credentials where
  * there are none, so that a first try needs no account.

@@ -5,7 +5,7 @@
  */
 import { CredentialsError } from "../aws/credentials.js";
 import { type ErrnoName, Failure } from "../common/failure.js";
-import { HttpError, type HttpErrorKind } from "../http/http-error.js";
+import { HttpError, type HttpErrorKind, messageWithHost } from "../http/http-error.js";
 import { credentialsTrouble } from "./configuration-errors.js";
 import { about, type Subject } from "./errors.js";
 import { type RetryClass, rowFor } from "./retry-table.js";
@@ -90,7 +90,8 @@ export function troubleOf(error: unknown, subject: Subject): Trouble {
   }
   if (error instanceof HttpError) {
     const [verdict, errno, advice] = HTTP_ERRORS[error.kind];
-    return { verdict, errno, sentence: `${error.message}; ${advice}.`, exception: error.kind };
+    const sentence = `${messageWithHost(error)}; ${advice}.`;
+    return { verdict, errno, sentence, exception: error.kind };
   }
   if (error instanceof Failure) {
     const { errno, message } = error;

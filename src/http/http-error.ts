@@ -68,6 +68,12 @@ export class HttpError extends Error {
   }
 }
 
+/** The message, with the host that was meant where it tells only of the proxy before it. */
+export function messageWithHost({ message, host, proxy }: HttpError): string {
+  const isHidden = host !== undefined && proxy !== undefined && !message.includes(host);
+  return isHidden ? `${message}, on the way to ${host}` : message;
+}
+
 /** The request ended because its caller, or the transport's, wanted so. */
 export function abortError(kind: "aborted" | "closed", host?: string): HttpError {
   const message = kind === "aborted" ? "the request was aborted" : "the transport was closed";

@@ -332,7 +332,7 @@ const MISTAKES: readonly Mistake[] = [
     says: ["/proc/self/mem cannot be read (EIO)", "AWS_CONFIG_FILE"],
   },
   {
-    what: "an SSO session that was never begun",
+    what: "an SSO session that is not there",
     options: { profile: "x" },
     config: profile(
       "sso_start_url = https://example.awsapps.com/start\nsso_region = eu-west-1\nsso_account_id = 123456789012\nsso_role_name = r",

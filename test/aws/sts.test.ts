@@ -139,7 +139,7 @@ describe("where STS does not help", () => {
     expect(sts.lists).toBe(0);
   });
 
-  test("AWS's own host, with a proxy between that refuses: both are named", async () => {
+  test("AWS's own host, with a proxy between that refuses or is not there: both are named", async () => {
     const proxy = createServer().on("connect", (_request, socket) => {
       socket.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
     });
@@ -152,6 +152,10 @@ describe("where STS does not help", () => {
       const words = `the proxy 127.0.0.1:${port} refused to connect to sts.eu-west-3.amazonaws.com:443`;
       expect(error.message).toContain(words);
       expect(error.message).toContain("check HTTPS_PROXY");
+      process.env.HTTPS_PROXY = "http://127.0.0.1:1";
+      const gone = await failure(open().listSnapshotBlocks(SNAPSHOT));
+      expect(gone.message).toMatch(/cannot connect to the proxy 127.0.0.1:1/);
+      expect(gone.message).toContain("on the way to sts.eu-west-3.amazonaws.com:443");
     } finally {
       await new Promise((resolve) => proxy.close(resolve));
     }

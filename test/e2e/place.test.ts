@@ -197,7 +197,8 @@ describe.each([
   let env: Record<string, string>;
 
   beforeAll(async () => {
-    const credentials = { accessKeyId: "ROLEKEY", secretAccessKey: "secret" };
+    const keys = { accessKeyId: "ROLEKEY", secretAccessKey: "secret" };
+    const credentials = { ...keys, sessionToken: "token" };
     // It refuses requests that are signed at another time than its own.
     rig = await Rig.start({ credentials });
     sts = await StsStub.start();

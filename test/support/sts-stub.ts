@@ -1,6 +1,6 @@
 /**
- * A stand-in for AWS STS and EBS in one server: roles are assumed, lists are given to whoever signs with the
- * role's latest key. Its clock may be another than this machine's; requests signed too far from it are refused.
+ * A stand-in for AWS STS and EBS in one server: roles are assumed, lists are given to those who sign with
+ * the role's latest key. Its clock may be another than this machine's; requests signed too far from it are refused.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -30,7 +30,7 @@ export class StsStub {
   /** Requests for lists that were refused because of their date, and all of them. */
   skewed = 0;
   lists = 0;
-  /** Given instead of a new access key each time; signed with by whoever assumes the role. */
+  /** Given instead of a new access key each time; those who assume the role sign with it. */
   keys: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
   #issued = 0;
 

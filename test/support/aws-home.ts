@@ -46,8 +46,12 @@ export class AwsHome {
 }
 
 /** What is no part of an AWS configuration. */
-function quiet({ PATH = "" }: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return { PATH, AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true" };
+function quiet({ PATH = "", EBSMOUNT_HTTP_TRANSPORT }: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return {
+    PATH,
+    AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true",
+    ...(EBSMOUNT_HTTP_TRANSPORT !== undefined && { EBSMOUNT_HTTP_TRANSPORT }),
+  };
 }
 
 function replace(env: NodeJS.ProcessEnv): void {

@@ -33,6 +33,7 @@ export async function exportSnapshot(
 ): Promise<void> {
   const snapshotId = snapshotArgument(snapshot);
   checkEstimate(options);
+  compileLater();
   const service = await openService(options);
   const { api } = service;
   try {

@@ -20,6 +20,7 @@ import { findMissing, lacksInherited, listedParentBlocks } from "../snapshot/ver
 import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
 import { interruptible, UsageFailure } from "./errors.js";
 import { checkEstimate, type EstimateOptions, printEstimate } from "./estimate.js";
+import { compileLater } from "./late-compile.js";
 import { type ServiceOptions, snapshotArgument } from "./options.js";
 import { startProgress } from "./progress.js";
 import { printResult } from "./result.js";
@@ -47,6 +48,7 @@ export async function importFile(path: string, options: ImportOptions): Promise<
   checkUsage(options);
   const source = await ImageSource.open(path);
   try {
+    compileLater();
     const { api, meter } = await openService(options);
     try {
       const id = await interruptible(async (signal) => {

@@ -17,6 +17,7 @@ import { exportImage } from "../snapshot/image-export.js";
 import { streamImage } from "../snapshot/image-stream.js";
 import { interruptible } from "./errors.js";
 import { checkEstimate, type EstimateOptions, printEstimate } from "./estimate.js";
+import { compileLater } from "./late-compile.js";
 import { type ServiceOptions, snapshotArgument } from "./options.js";
 import { openOutput } from "./output.js";
 import { startProgress } from "./progress.js";

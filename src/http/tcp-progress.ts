@@ -40,8 +40,12 @@ export function tcpProgress(fd: number): TcpProgress | undefined {
   length[0] = TCP_INFO_BYTES;
   if (load()?.(fd, IPPROTO_TCP, TCP_INFO, info, length) !== 0) return undefined;
   if (length[0] !== TCP_INFO_BYTES) return undefined;
-  const sent = Number(info.readBigUInt64LE(BYTES_ACKED_OFFSET));
-  return { sent, received: Number(info.readBigUInt64LE(BYTES_RECEIVED_OFFSET)) };
+  return { sent: numberAt(BYTES_ACKED_OFFSET), received: numberAt(BYTES_RECEIVED_OFFSET) };
+}
+
+/** 64 bits; what a connection moves fits a double. */
+function numberAt(offset: number): number {
+  return info.readUInt32LE(offset) + info.readUInt32LE(offset + 4) * 2 ** 32;
 }
 
 function load(): GetSocketOption | undefined {

@@ -51,6 +51,8 @@ interface Job {
   transfer: Transfer | undefined;
   progress: number;
   movedAt: number;
+  /** What its connection had sent before. */
+  sentBefore: number;
 }
 
 export class CurlTransport implements HttpTransport {
@@ -88,7 +90,7 @@ export class CurlTransport implements HttpTransport {
     this.#allowed = Math.min(first, settings.maxConnections);
     this.#watch = new ConnectionWatch(this.#c);
     this.#options = {
-      onSocket: curl.onSocket((descriptor) => this.#watch.opened(descriptor)),
+      onSocket: curl.onSocket((descriptor, handle) => this.#watch.opened(descriptor, handle)),
       onClose: curl.onClose((descriptor) => {
         this.#watch.closed(descriptor);
         this.#c.close(descriptor);
@@ -138,6 +140,7 @@ export class CurlTransport implements HttpTransport {
         transfer: undefined,
         progress: 0,
         movedAt: 0,
+        sentBefore: 0,
       };
       const abort = () => this.#giveUp(job, abortError("aborted", target.label));
       signal?.addEventListener("abort", abort, { once: true });
@@ -189,7 +192,7 @@ export class CurlTransport implements HttpTransport {
 
   #start(job: Job): void {
     const transfer = this.#idle.pop() ?? this.#makeTransfer();
-    this.#watch.check(transfer);
+    this.#watch.check(transfer.number);
     try {
       transfer.begin(job.request);
       transfer.route.set(job.route);
@@ -200,6 +203,9 @@ export class CurlTransport implements HttpTransport {
     }
     job.transfer = transfer;
     job.movedAt = performance.now();
+    if (job.request.body !== undefined) {
+      job.sentBefore = this.#watch.progressOf(transfer.number).sent;
+    }
     this.#checkMs = Math.min(this.#checkMs, job.request.stallMs / 4);
     if (this.#active.size === 0) this.#checkedAt = job.movedAt;
     this.#active.set(transfer.easy, job);
@@ -235,7 +241,7 @@ export class CurlTransport implements HttpTransport {
     try {
       const response = transfer.result(code, { host, proxy: proxy?.label, isTunnelled });
       if (this.#allowed < this.#settings.maxConnections) this.#allowed += 1;
-      if (socket >= 0 && isOwn) this.#watch.rests(transfer, socket);
+      if (socket >= 0 && isOwn) this.#watch.rests(transfer.number, socket);
       job.resolve(response);
     } catch (error) {
       // libcurl may keep the connection of a response that is none for us.
@@ -287,13 +293,14 @@ export class CurlTransport implements HttpTransport {
     this.#checkedAt = now;
     for (const job of this.#active.values()) {
       const transfer = job.transfer as Transfer;
-      const { progress } = transfer;
+      const moved = this.#watch.progressOf(transfer.number);
+      const progress = transfer.progress + moved.sent + moved.received;
       if (transfer.isTooLong) {
         this.#giveUp(job, bodyTooLong(job.route.host, job.request.target?.length ?? 0));
       } else if (progress !== job.progress) {
         job.progress = progress;
         job.movedAt = now;
-        this.#tell(job, transfer.bodyBytes);
+        this.#tell(job, transfer.bodyBytes(moved.sent - job.sentBefore));
       } else if (transfer.isUpgraded) {
         this.#giveUp(job, upgradeError(job.route.host));
       } else if (transfer.isAnsweredEarly) {

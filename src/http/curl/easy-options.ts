@@ -19,9 +19,11 @@ export interface FixedOptions {
   readonly caFile: string | undefined;
 }
 
+/** @param number of the handle, which no other of the transport has. */
 export function setFixedOptions(
   curl: CurlLibrary,
   easy: Pointer,
+  number: number,
   { onSocket, onClose, caFile }: FixedOptions,
 ): void {
   curl.setLong(easy, OPTION.NOSIGNAL, 1);
@@ -37,6 +39,7 @@ export function setFixedOptions(
   curl.setLong(easy, OPTION.SUPPRESS_CONNECT_HEADERS, 1);
   curl.setLong(easy, OPTION.PROXYAUTH, AUTH_BASIC);
   curl.setPointer(easy, OPTION.SOCKOPTFUNCTION, onSocket);
+  curl.setPointer(easy, OPTION.SOCKOPTDATA, BigInt(number));
   curl.setPointer(easy, OPTION.CLOSESOCKETFUNCTION, onClose);
   // An empty proxy keeps libcurl from reading the environment.
   curl.setText(easy, OPTION.PROXY, "");

@@ -47,8 +47,11 @@ export interface CurlLibrary {
   /** Waits for at most `ms`. @param ready takes how many descriptors are ready. */
   poll(multi: Pointer, ms: number, ready: Int32Array): number;
   nextFinished(multi: Pointer): FinishedTransfer | undefined;
-  /** A callback for CURLOPT_SOCKOPTFUNCTION; called once a connection, inside `perform`. */
-  onSocket(prepare: (descriptor: number) => void): Pointer;
+  /**
+   * A callback for CURLOPT_SOCKOPTFUNCTION; called once a connection, inside `perform`, with the number that
+   * the handle was given as CURLOPT_SOCKOPTDATA.
+   */
+  onSocket(prepare: (descriptor: number, handle: number) => void): Pointer;
   /** A callback for CURLOPT_CLOSESOCKETFUNCTION, which must close the descriptor. */
   onClose(close: (descriptor: number) => void): Pointer;
   releaseCallback(callback: Pointer): void;
@@ -151,8 +154,8 @@ function bind(): CurlLibrary | string {
       }
     },
     onSocket(prepare) {
-      const call = (_client: unknown, descriptor: number): number => {
-        prepare(descriptor);
+      const call = (client: Pointer | null, descriptor: number): number => {
+        prepare(descriptor, Number(client ?? 0));
         return 0;
       };
       return koffi.register(call, socketCallback) as unknown as Pointer;
@@ -168,7 +171,7 @@ function bind(): CurlLibrary | string {
   };
 }
 
-/** What this folder needs of the C library: streams over memory, anonymous memory, socket options. */
+/** What this folder needs of the C library: streams over memory, anonymous memory, sockets. */
 export interface CLibrary {
   /** A stream over memory, which never writes past its end; 0n on failure. */
   openMemory(memory: Memory, size: number): Pointer | null;
@@ -177,7 +180,6 @@ export interface CLibrary {
   copy(target: Uint8Array, source: Pointer, length: number): void;
   map(length: number): Pointer | null;
   unmap(address: Pointer, length: number): void;
-  setSocketNumber(descriptor: number, level: number, option: number, value: number): void;
   closeOnExec(descriptor: number): void;
   memoryFile(name: string): number;
   /** A socket has something to read, or is at its end. Waits for nothing. */
@@ -211,7 +213,6 @@ function bindCLibrary(): CLibrary {
   const fmemopen = libc.func("void *fmemopen(void *memory, size_t size, const char *mode)");
   const setvbuf = libc.func("int setvbuf(void *file, void *buffer, int mode, size_t size)");
   const mmap = libc.func("void *mmap(void *, size_t, int, int, int, long)");
-  const setsockopt = libc.func("int setsockopt(int, int, int, void *, uint)");
   const fcntl = libc.func("int fcntl(int fd, int command, int argument)");
   const memfd = libc.func("int memfd_create(const char *name, uint flags)");
   const poll = libc.func("int poll(void *descriptors, ulong count, int ms)");
@@ -219,7 +220,6 @@ function bindCLibrary(): CLibrary {
   const shutdown = libc.func("int shutdown(int fd, int how)");
   /** struct pollfd: the descriptor; what is asked for and what there is, 16 bits each. */
   const pollEntry = new Int32Array(2);
-  const number = new Int32Array(1);
   const nowhere = new Uint8Array(64 * 1024);
   return {
     openMemory(memory, size) {
@@ -237,10 +237,6 @@ function bindCLibrary(): CLibrary {
       return address === MAP_FAILED ? null : address;
     },
     unmap: libc.func("int munmap(void *, size_t)"),
-    setSocketNumber(descriptor, level, option, value) {
-      number[0] = value;
-      setsockopt(descriptor, level, option, number, 4);
-    },
     closeOnExec: (descriptor) => void fcntl(descriptor, F_SETFD, FD_CLOEXEC),
     memoryFile: (name) => memfd(name, MFD_CLOEXEC) as number,
     isReadable(descriptor) {

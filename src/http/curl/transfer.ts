@@ -40,6 +40,7 @@ export interface Destination {
 
 export class Transfer {
   readonly easy: Pointer;
+  readonly number: number;
   readonly route: SetRoute;
   readonly #curl: CurlLibrary;
   readonly #c: CLibrary;
@@ -60,9 +61,10 @@ export class Transfer {
   constructor(curl: CurlLibrary, c: CLibrary, options: FixedOptions, number: number) {
     this.#curl = curl;
     this.#c = c;
+    this.number = number;
     this.easy = curl.easyInit();
     this.route = new SetRoute(curl, this.easy, number);
-    setFixedOptions(curl, this.easy, options);
+    setFixedOptions(curl, this.easy, number, options);
     curl.setPointer(this.easy, OPTION.ERRORBUFFER, this.#words);
   }
 
@@ -276,14 +278,19 @@ export class Transfer {
     this.#request = undefined;
   }
 
-  /** Bytes of the request's and the response's body that have moved. */
-  get bodyBytes(): number {
-    return this.#info(INFO.SIZE_DOWNLOAD) + this.#info(INFO.SIZE_UPLOAD);
+  /**
+   * Bytes of the request's and the response's body that have moved.
+   * @param sent what the peer has acknowledged since the transfer began, its head included.
+   */
+  bodyBytes(sent: number): number {
+    const body = this.#request?.body?.length ?? 0;
+    return this.#info(INFO.SIZE_DOWNLOAD) + Math.min(Math.max(0, sent), body);
   }
 
-  /** A number that grows whenever a byte of this request has moved or its connection was made. */
+  /** A number that grows whenever libcurl has got further with this request. */
   get progress(): number {
-    return this.bodyBytes + this.#info(INFO.HEADER_SIZE) + (this.isConnected ? 1 : 0);
+    const head = this.#info(INFO.HEADER_SIZE) + (this.isConnected ? 1 : 0);
+    return this.#info(INFO.SIZE_DOWNLOAD) + this.#info(INFO.SIZE_UPLOAD) + head;
   }
 
   /**

@@ -1,6 +1,6 @@
 /**
- * How much of a slow line is used: import, export, a sequential reader and the commit at unmount, over 4, 10 and
- * 20 Mbit/s, with the defaults. The line is two network namespaces (scripts/slow-line); a figure is the block
+ * How much of a slow line is used: import, export, a sequential reader (also beside uploads) and the commit at
+ * unmount, over 4, 10 and 20 Mbit/s, with the defaults. The line is two network namespaces (scripts/slow-line); a figure is the block
  * data that crossed, as a share of the line's rate, the command's start included. Headers of Ethernet, IP
  * and TCP take 4 % of it. One round: the line's rate is exact, and nothing else uses it.
  */
@@ -9,7 +9,17 @@ import { mkdirSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { report, rowOf, seconds } from "./lib/report.mjs";
-import { atEnd, CLI, env, MIB, must, mustAsync, scratch, startProcess, until } from "./lib/rig.mjs";
+import {
+  atEnd,
+  CLI,
+  MIB,
+  must,
+  mustAsync,
+  scratch,
+  startProcess,
+  statusOf,
+  until,
+} from "./lib/rig.mjs";
 
 const SLOW_LINE = fileURLToPath(new URL("../slow-line", import.meta.url));
 const RATES = (process.env.BENCH_MBIT ?? "4,10,20").split(",").map(Number);
@@ -35,13 +45,13 @@ for (const mbit of RATES) {
     onLine(process.execPath, [CLI, args[0], "--endpoint-url", url, ...args.slice(1)]);
   const mib = Math.max(4, Math.round((STEP_SECONDS * mbit) / 8.4));
   const shareOf = (took) => (100 * mib * MIB * 8) / (mbit * 1e6) / took;
-  const row = (what, took) =>
+  const row = (what, took, minFigure = 85) =>
     rows.push(
       rowOf({
         what: `${what} of ${mib} MiB at ${mbit} Mbit/s`,
         unit: "% of the line",
         ours: [shareOf(took)],
-        minFigure: 85,
+        minFigure,
       }),
     );
 
@@ -65,10 +75,20 @@ for (const mbit of RATES) {
   await dd(`if=${copy}`, `of=${mounted}`, "conv=notrunc", "seek=200");
   const commit = () => onLine(process.execPath, [CLI, "unmount", place]);
   row("commit at unmount", await seconds(commit));
-  unmount.cancel?.();
+  // Again, with the upload going on beside: what is read comes the other way.
+  const beside = ["--rw", "--writeback-delay", "100ms", snapshot, place];
+  await ebsmount("mount", ...beside);
+  await dd(`if=${copy}`, `of=${mounted}`, "conv=notrunc", "seek=200");
+  await until("the upload has begun", () => statusOf(place)?.status.service.bytesPut > 0);
+  row(
+    "sequential read beside uploads",
+    await seconds(() => dd(`if=${mounted}`, "of=/dev/null")),
+    70,
+  );
+  await onLine(process.execPath, [CLI, "unmount", place]);
+  unmount.cancel();
   for (const path of [image, copy]) rmSync(path, { force: true });
   stop();
   down();
 }
-env.EBSMOUNT_ENDPOINT_URL = "";
 report("slow-lines", rows);

@@ -9,6 +9,7 @@
  * The file is not flushed: it outlives its process but perhaps not a power cut. That loses puts from
  * it, never invents one that was not made, and CompleteSnapshot's checksum refuses what disagrees.
  */
+import { writeSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { Failure } from "../common/failure.js";
 import { openOwnFile } from "../common/own-file.js";
@@ -18,9 +19,6 @@ import { DIGEST_SIZE, LinearChecksum } from "../ebs/checksum.js";
 
 const PAGE_DIGESTS = 256;
 const READ_BYTES = 65_536;
-/** Notes that are kept back before they are written, and for how long, ms. */
-const MAX_PENDING = 64;
-const MAX_DELAY_MS = 250;
 /** Largest sensible ledger file: one digest for each block of the largest volume. */
 const MAX_FILE_BYTES = MAX_VOLUME_GIB * BLOCKS_PER_GIB * DIGEST_SIZE;
 
@@ -92,16 +90,11 @@ export class MemoryDigests implements DigestLedger {
 }
 
 /**
- * A ledger in a file that only one process at a time can hold. Notes are written several at a time: one write a
- * block would cost a tenth of an upload's processor time. A process that is killed loses those of the last
- * MAX_DELAY_MS, and puts these blocks again.
+ * A ledger in a file that only one process at a time can hold. A note of 32 bytes goes into the page cache at
+ * once, in this thread: some microseconds, where a write in another thread would wake two.
  */
 export class FileDigests implements DigestLedger {
   readonly #file: FileHandle;
-  /** Noted, and not written yet. */
-  #pending = new Map<number, Uint8Array>();
-  #timer: NodeJS.Timeout | undefined;
-  #writing: Promise<void> = Promise.resolve();
 
   private constructor(file: FileHandle) {
     this.#file = file;
@@ -130,25 +123,20 @@ export class FileDigests implements DigestLedger {
     return new FileDigests(await openOwnFile(path, false));
   }
 
-  /** @throws Failure ENOSPC of this note or an earlier one */
   async set(blockIndex: number, digest: Uint8Array): Promise<void> {
-    this.#pending.set(blockIndex, digest);
-    if (this.#pending.size >= MAX_PENDING) await this.#flush();
-    // A write that fails is found by the next set, get, entries or close.
-    else this.#timer ??= setTimeout(() => void this.#flush().catch(() => {}), MAX_DELAY_MS);
+    const at = blockIndex * DIGEST_SIZE;
+    if (writeSync(this.#file.fd, digest, 0, DIGEST_SIZE, at) !== DIGEST_SIZE) {
+      throw new Failure("ENOSPC", "The state folder's disk is full; free some space there.");
+    }
   }
 
   async get(blockIndex: number): Promise<Uint8Array | undefined> {
-    const pending = this.#pending.get(blockIndex);
-    if (pending !== undefined) return pending.slice();
-    await this.#writing;
     const digest = new Uint8Array(DIGEST_SIZE);
     const { bytesRead } = await this.#file.read(digest, 0, DIGEST_SIZE, blockIndex * DIGEST_SIZE);
     return bytesRead === DIGEST_SIZE && isPresent(digest, 0) ? digest : undefined;
   }
 
   async *entries(): AsyncGenerator<BlockDigest> {
-    await this.#flush();
     const size = sizeOf(this.#file.fd);
     const piece = new Uint8Array(READ_BYTES);
     let at = 0;
@@ -169,37 +157,6 @@ export class FileDigests implements DigestLedger {
   }
 
   async close(): Promise<void> {
-    try {
-      await this.#flush();
-    } finally {
-      await this.#file.close();
-    }
-  }
-
-  #flush(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    const notes = this.#pending;
-    this.#pending = new Map();
-    this.#writing = this.#writing.then(() => this.#write(notes));
-    return this.#writing;
-  }
-
-  /** Neighbours go in one write. */
-  async #write(notes: ReadonlyMap<number, Uint8Array>): Promise<void> {
-    const indexes = [...notes.keys()].sort((a, b) => a - b);
-    for (let from = 0; from < indexes.length; ) {
-      const first = indexes[from] as number;
-      let to = from + 1;
-      while (indexes[to] === first + to - from) to += 1;
-      const bytes = Buffer.concat(
-        indexes.slice(from, to).map((index) => notes.get(index) as Uint8Array),
-      );
-      const { bytesWritten } = await this.#file.write(bytes, 0, bytes.length, first * DIGEST_SIZE);
-      if (bytesWritten !== bytes.length) {
-        throw new Failure("ENOSPC", "The state folder's disk is full; free some space there.");
-      }
-      from = to;
-    }
+    await this.#file.close();
   }
 }

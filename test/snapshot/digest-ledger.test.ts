@@ -48,13 +48,3 @@ test("a ledger holds what was noted last, in the order of blocks, now and when i
     { numRuns: 40 },
   );
 });
-
-test("a note is in the file soon, though nothing follows it", async () => {
-  const path = join(folder, "ledger");
-  const ledger = await FileDigests.open(path, true);
-  await ledger.set(5, digestOf(1));
-  const looked = await FileDigests.look(path);
-  await expect.poll(() => looked.get(5), { timeout: 5000 }).toBeDefined();
-  await looked.close();
-  await ledger.close();
-});

@@ -26,6 +26,8 @@ const aborts = new Map<number, AbortController>();
 let ends: JobEnd[] = [];
 let signer: Signer | undefined;
 
+const CLOSE_DELAY_MS = 10;
+
 function say(message: FromThread): void {
   port.postMessage(message);
 }
@@ -68,7 +70,8 @@ port.on("message", (message: ToThread) => {
       aborts.get(message.id)?.abort();
       break;
     case "close":
-      void transport.close().finally(() => process.exit());
+      // The main thread may still be on its way to wake this one, through what closing frees.
+      setTimeout(() => void transport.close().finally(() => process.exit()), CLOSE_DELAY_MS);
       break;
   }
 });

@@ -79,7 +79,8 @@ export class LineGate {
       this.#cutAt = now;
       this.#limit = Math.max(Math.min(LEAST, this.#most), this.#limit * CUT);
     } else if (
-      this.#underWay >= this.limit &&
+      // One less is full, too: readahead leaves a place to readers (cache/fetch-queue.ts).
+      this.#underWay >= this.limit - 1 &&
       ms <= Math.max(BOUND_MS, GROW_FACTOR * this.#shortestMs)
     ) {
       const more = this.#isFirst ? (ms < BOUND_MS * FAST ? 2 : 1) : 1 / this.#limit;

@@ -121,3 +121,14 @@ test("no more are admitted than the limit, none is lost, aborted ones leave no p
     { numRuns: 100 },
   );
 });
+
+test("a caller that always leaves one place free gets more as well", async () => {
+  let now = 0;
+  const gate = new LineGate(64, () => now);
+  for (let round = 0; round < 100; round += 1) {
+    const entered = await Promise.all(Array.from({ length: gate.limit - 1 }, () => gate.enter()));
+    now += 50;
+    for (const at of entered) gate.leave(at, true);
+  }
+  expect(gate.limit).toBeGreaterThan(60);
+});

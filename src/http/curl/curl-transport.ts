@@ -182,7 +182,7 @@ export class CurlTransport implements HttpTransport {
   }
 
   #startWaiting(): void {
-    if (this.#waiting.size === 0 || this.#active.size >= this.#allowed) return;
+    if (this.#isClosed || this.#waiting.size === 0) return;
     for (const job of this.#waiting) {
       if (this.#active.size >= this.#allowed) return;
       this.#waiting.delete(job);

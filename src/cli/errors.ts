@@ -64,9 +64,11 @@ export async function interruptible<T>(action: (signal: AbortSignal) => Promise<
   try {
     return await action(stop.signal);
   } catch (error) {
-    // What a call makes of being aborted is its own business; here it has one name.
-    const named = error instanceof Failure && error.errno !== "EINTR";
-    if (stop.signal.aborted && !named) throw stop.signal.reason;
+    // A sentence that adds to "Interrupted", or names another failure, is kept. All else that calls
+    // throw when they are aborted has one name here.
+    const { aborted, reason } = stop.signal;
+    const named = error instanceof Failure && (error.errno !== "EINTR" || error.cause === reason);
+    if (aborted && !named) throw reason;
     throw error;
   } finally {
     takers -= 1;

@@ -13,8 +13,9 @@ import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { BlockList } from "../snapshot/block-list.js";
 import { estimateImport } from "../snapshot/estimate.js";
+import { FileSource } from "../snapshot/file-source.js";
 import { type ImportInputs, importImage } from "../snapshot/image-import.js";
-import { type BlockChoice, ImageSource } from "../snapshot/image-source.js";
+import type { BlockChoice, ImageSource } from "../snapshot/image-source.js";
 import { openImportLedger, removeImportLedger } from "../snapshot/import-ledger.js";
 import { findMissing, lacksInherited, listedParentBlocks } from "../snapshot/verify-snapshot.js";
 import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
@@ -46,7 +47,7 @@ function choiceOf({ omitZeroBlocks, allBlocks }: ImportOptions): BlockChoice {
 
 export async function importFile(path: string, options: ImportOptions): Promise<void> {
   checkUsage(options);
-  const source = await ImageSource.open(path);
+  const source = await FileSource.open(path);
   try {
     compileLater();
     const { api, meter } = await openService(options);
@@ -91,7 +92,7 @@ async function openInputs(
   if (parent !== undefined && source.volumeSizeGiB < parent.volumeSizeGiB) {
     throw new Failure(
       "EINVAL",
-      `${source.path} is smaller than the volume of its parent (${parent.volumeSizeGiB} GiB), which a child cannot be; enlarge it (truncate -s ${parent.volumeSizeGiB}G) or leave out --parent.`,
+      `${source.name} is smaller than the volume of its parent (${parent.volumeSizeGiB} GiB), which a child cannot be; enlarge it (truncate -s ${parent.volumeSizeGiB}G) or leave out --parent.`,
     );
   }
   return { source, choice: choiceOf(options), ...(parent !== undefined && { parent }) };
@@ -197,9 +198,9 @@ async function upload(
   }
 }
 
-function sayAllBlocks({ path, size }: ImageSource): void {
+function sayAllBlocks({ name, size }: ImageSource): void {
   process.stderr.write(
-    `Nothing tells which parts of ${path} were never written, so all ${formatSize(size)} are uploaded, zeros too (see --omit-zero-blocks).\n`,
+    `Nothing tells which parts of ${name} were never written, so all ${formatSize(size)} are uploaded, zeros too (see --omit-zero-blocks).\n`,
   );
 }
 

@@ -59,7 +59,7 @@ export async function importImage(options: ImageImport): Promise<number> {
     const { blockIndex } = item;
     const buffer = await buffers.take();
     try {
-      if (item.inImage) await source.read(blockIndex, buffer);
+      if (item.inImage) await source.read(blockIndex, buffer, signal);
       const isZero = !item.inImage || isZeros(buffer);
       const data = isZero ? zeros : buffer;
       if (item.putBefore !== undefined) {
@@ -84,7 +84,7 @@ export async function importImage(options: ImageImport): Promise<number> {
   const digests = options.resumed ? writer.digests : undefined;
   const open = (signal: AbortSignal) => candidates(options, signal, digests);
   await runParallel(open, concurrency, work, options.signal);
-  await source.assertUnchanged();
+  await source.assertWhole(options.signal);
   options.onProgress?.(source.size, moved);
   return moved;
 }

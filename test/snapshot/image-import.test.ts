@@ -16,8 +16,9 @@ import { Meter } from "../../src/ebs/meter.js";
 import type { SnapshotId } from "../../src/ebs/snapshot-id.js";
 import { type Endpoint, startEndpoint } from "../../src/server/endpoint.js";
 import { BlockList } from "../../src/snapshot/block-list.js";
+import { FileSource } from "../../src/snapshot/file-source.js";
 import { importImage } from "../../src/snapshot/image-import.js";
-import { type BlockChoice, ImageSource } from "../../src/snapshot/image-source.js";
+import type { BlockChoice } from "../../src/snapshot/image-source.js";
 import { openImportLedger } from "../../src/snapshot/import-ledger.js";
 import { startSnapshotWriter } from "../../src/snapshot/writer.js";
 
@@ -87,7 +88,7 @@ async function importFrom(
   const clientToken = `token-${made}`;
   let bytesPut = 0;
   for (let run = 0; ; run += 1) {
-    const source = await ImageSource.open(path);
+    const source = await FileSource.open(path);
     const writer = await startSnapshotWriter(
       api,
       {
@@ -185,7 +186,7 @@ test("a file system without FIEMAP has all blocks put", async () => {
   const elsewhere = mkdtempSync("/dev/shm/ebsmount-import-");
   try {
     const path = await draw(MIXED, SIZE, elsewhere);
-    const source = await ImageSource.open(path);
+    const source = await FileSource.open(path);
     expect(source.tellsHoles).toBe(false);
     await source.close();
     const { id } = await importFrom(path, "written");

@@ -16,11 +16,15 @@ import { Meter } from "../../src/ebs/meter.js";
 import type { SnapshotId } from "../../src/ebs/snapshot-id.js";
 import { type Endpoint, startEndpoint } from "../../src/server/endpoint.js";
 import { BlockList } from "../../src/snapshot/block-list.js";
+import { MemoryDigests } from "../../src/snapshot/digest-ledger.js";
 import { FileSource } from "../../src/snapshot/file-source.js";
 import { importImage } from "../../src/snapshot/image-import.js";
-import type { BlockChoice } from "../../src/snapshot/image-source.js";
+import type { BlockChoice, ImageSource } from "../../src/snapshot/image-source.js";
 import { openImportLedger } from "../../src/snapshot/import-ledger.js";
-import { startSnapshotWriter } from "../../src/snapshot/writer.js";
+import { type ByteReader, StreamSource } from "../../src/snapshot/stream-source.js";
+import { type SnapshotWriter, startSnapshotWriter } from "../../src/snapshot/writer.js";
+import { pieces } from "../support/pieces.js";
+import { until } from "../support/scratch.js";
 
 let folder: string;
 let endpoint: Endpoint;
@@ -69,12 +73,20 @@ async function draw(picture: Picture, size = GIB, where = folder): Promise<strin
   return path;
 }
 
+interface Imported {
+  readonly id: SnapshotId;
+  /** By the last run. */
+  readonly bytesPut: number;
+  /** Blocks that earlier runs have put and noted. */
+  readonly noted: number;
+}
+
 /** @param stopAfter blocks put until the import is interrupted, as often as there are numbers. */
 async function importPicture(
   picture: Picture,
   parent: SnapshotId | undefined,
   stopAfter: readonly number[],
-): Promise<{ id: SnapshotId; bytesPut: number }> {
+): Promise<Imported> {
   return await importFrom(await draw(picture), "written", parent, stopAfter);
 }
 
@@ -82,13 +94,23 @@ async function importFrom(
   path: string,
   choice: BlockChoice,
   parent?: SnapshotId,
+  stopAfter?: readonly number[],
+): Promise<Imported> {
+  return await importSource(() => FileSource.open(path), choice, parent, stopAfter);
+}
+
+/** @param open the same image for each run. */
+async function importSource(
+  open: () => Promise<ImageSource>,
+  choice: BlockChoice,
+  parent?: SnapshotId,
   stopAfter: readonly number[] = [],
-): Promise<{ id: SnapshotId; bytesPut: number }> {
+): Promise<Imported> {
   made += 1;
   const clientToken = `token-${made}`;
   let bytesPut = 0;
   for (let run = 0; ; run += 1) {
-    const source = await FileSource.open(path);
+    const source = await open();
     const writer = await startSnapshotWriter(
       api,
       {
@@ -100,6 +122,8 @@ async function importFrom(
     );
     const stop = new AbortController();
     const limit = stopAfter[run];
+    let noted = 0;
+    for await (const _ of writer.digests.entries()) noted += 1;
     try {
       bytesPut += await importImage({
         source,
@@ -115,7 +139,7 @@ async function importFrom(
       });
       if (stop.signal.aborted) throw new Error("interrupted at the very end");
       await writer.complete({ wait: true });
-      return { id: writer.snapshotId, bytesPut };
+      return { id: writer.snapshotId, bytesPut, noted };
     } catch (error) {
       if (!stop.signal.aborted) throw error;
     } finally {
@@ -164,6 +188,95 @@ test("an image, alone, over a parent and interrupted, becomes what it is", async
     ),
     { numRuns: 25 },
   );
+});
+
+/** Whole blocks of a stream; the last one is cut short. */
+const STREAM_BLOCKS = 6;
+const STREAM_SIZE = STREAM_BLOCKS * BLOCK_SIZE - 700;
+
+function streamOf(picture: Picture, sizes: readonly number[]): StreamSource {
+  const bytes = Buffer.alloc(STREAM_SIZE);
+  for (const [block, byte] of picture) {
+    bytes.subarray(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE).fill(byte);
+  }
+  return new StreamSource("pipe", STREAM_SIZE, pieces(bytes, sizes));
+}
+
+const streamed: fc.Arbitrary<Picture> = fc
+  .array(fc.integer({ min: 0, max: 2 }), {
+    minLength: STREAM_BLOCKS - 1,
+    maxLength: STREAM_BLOCKS - 1,
+  })
+  .map((bytes) => new Map([...bytes, 0].entries()));
+
+test("a stream, alone, over a parent and interrupted, becomes what it is, and nothing is put twice", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.option(pictures),
+      streamed,
+      fc.boolean(),
+      fc.array(fc.integer({ min: 1, max: BLOCK_SIZE }), { maxLength: 20 }),
+      fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 2 }),
+      async (base, picture, omitsZeros, sizes, stopAfter) => {
+        const parent = base === null ? undefined : await importPicture(base, undefined, []);
+        const { id, bytesPut, noted } = await importSource(
+          async () => streamOf(picture, sizes),
+          omitsZeros ? "nonzero" : "written",
+          parent?.id,
+          stopAfter,
+        );
+        const before: Picture = base ?? new Map();
+        // Over a block of the parent zeros cannot be left out.
+        const looked = [...picture].filter(
+          ([block, byte]) => !omitsZeros || byte !== 0 || before.has(block),
+        );
+        const expected = new Map([...[...before.keys()].map((b) => [b, 0] as const), ...looked]);
+        expect(sorted(await readBack(id))).toEqual(sorted(expected));
+        const differing = [...expected].filter(([block, byte]) => before.get(block) !== byte);
+        expect(bytesPut).toBe((differing.length - noted) * BLOCK_SIZE);
+      },
+    ),
+    { numRuns: 25 },
+  );
+});
+
+test("a stream is read no further than its blocks can be put", async () => {
+  let taken = 0;
+  const endless: ByteReader = {
+    async read(target) {
+      taken += target.length;
+      return target.length;
+    },
+    close() {},
+  };
+  const stop = new AbortController();
+  let puts = 0;
+  const writer = {
+    digests: new MemoryDigests(),
+    put: (_block: number, _data: Uint8Array, signal: AbortSignal) => {
+      puts += 1;
+      return new Promise((_, reject) =>
+        signal.addEventListener("abort", () => reject(stop.signal.reason)),
+      );
+    },
+  } as unknown as SnapshotWriter;
+  const source = new StreamSource("pipe", GIB, endless);
+  const importing = importImage({
+    source,
+    choice: "written",
+    writer,
+    resumed: false,
+    concurrency: 3,
+    signal: stop.signal,
+  });
+  importing.catch(() => {});
+  await until("as many puts as may be", () => puts === 3);
+  for (let turn = 0; turn < 100; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  expect(puts).toBe(3);
+  expect(taken).toBe(3 * BLOCK_SIZE);
+  stop.abort(new Error("enough"));
+  await expect(importing).rejects.toThrow("enough");
+  await source.close();
 });
 
 const MIXED: Picture = new Map([

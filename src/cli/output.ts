@@ -1,14 +1,10 @@
-/**
- * Standard output as a place for a disk image. A pipe is written without blocking, through the event
- * loop: a write in libuv's thread pool that waits for a slow reader cannot be called off, and would
- * hold up the process's end after Ctrl-C. The pipe is opened anew for that, since O_NONBLOCK on the
- * inherited descriptor would change it for every other process that has it.
- */
-import { constants, fstatSync, openSync, write } from "node:fs";
+/** Standard output as a place for a disk image: a file, or a pipe or socket (reopen-pipe.ts). */
+import { fstatSync, write } from "node:fs";
 import { Socket } from "node:net";
 import { promisify } from "node:util";
 import { writeFailure } from "../snapshot/block-writer.js";
 import { QuietEnd, UsageFailure } from "./errors.js";
+import { reopenPipe, STDOUT } from "./reopen-pipe.js";
 
 export interface Output {
   /**
@@ -19,7 +15,6 @@ export interface Output {
   close(): void;
 }
 
-const STDOUT = 1;
 const NAME = "standard output";
 
 /** @throws UsageFailure where it is a terminal. */
@@ -56,13 +51,7 @@ function fileOutput(): Output {
 }
 
 function pipeOutput(): Output {
-  let fd: number | undefined;
-  try {
-    fd = openSync(`/proc/self/fd/${STDOUT}`, constants.O_WRONLY | constants.O_NONBLOCK);
-  } catch {
-    // A socket cannot be opened anew, nor another user's pipe: then it is the inherited one.
-  }
-  const socket = new Socket({ fd: fd ?? STDOUT, readable: false, writable: true });
+  const socket = new Socket({ fd: reopenPipe(STDOUT), readable: false, writable: true });
   let broken: Error | undefined;
   socket.on("error", (error) => {
     broken ??= error;

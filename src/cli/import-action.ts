@@ -13,7 +13,6 @@ import type { SnapshotId } from "../ebs/snapshot-id.js";
 import { openStateFolder } from "../mount/state-folder.js";
 import { BlockList } from "../snapshot/block-list.js";
 import { estimateImport } from "../snapshot/estimate.js";
-import { FileSource } from "../snapshot/file-source.js";
 import { type ImportInputs, importImage } from "../snapshot/image-import.js";
 import type { BlockChoice, ImageSource } from "../snapshot/image-source.js";
 import { openImportLedger, removeImportLedger } from "../snapshot/import-ledger.js";
@@ -21,6 +20,7 @@ import { findMissing, lacksInherited, listedParentBlocks } from "../snapshot/ver
 import { type SnapshotWriter, startSnapshotWriter } from "../snapshot/writer.js";
 import { interruptible, UsageFailure } from "./errors.js";
 import { checkEstimate, type EstimateOptions, printEstimate } from "./estimate.js";
+import { openImage } from "./input.js";
 import { compileLater } from "./late-compile.js";
 import { type ServiceOptions, snapshotArgument } from "./options.js";
 import { startProgress } from "./progress.js";
@@ -38,6 +38,8 @@ export interface ImportOptions extends ServiceOptions, SnapshotOptions, Estimate
   readonly omitZeroBlocks?: boolean;
   readonly allBlocks?: boolean;
   readonly stateDir?: string;
+  /** Bytes, of an image in a stream. */
+  readonly size?: number;
 }
 
 function choiceOf({ omitZeroBlocks, allBlocks }: ImportOptions): BlockChoice {
@@ -47,7 +49,7 @@ function choiceOf({ omitZeroBlocks, allBlocks }: ImportOptions): BlockChoice {
 
 export async function importFile(path: string, options: ImportOptions): Promise<void> {
   checkUsage(options);
-  const source = await FileSource.open(path);
+  const source = await openImage(path, options.size);
   try {
     compileLater();
     const { api, meter } = await openService(options);
@@ -92,7 +94,7 @@ async function openInputs(
   if (parent !== undefined && source.volumeSizeGiB < parent.volumeSizeGiB) {
     throw new Failure(
       "EINVAL",
-      `${source.name} is smaller than the volume of its parent (${parent.volumeSizeGiB} GiB), which a child cannot be; enlarge it (truncate -s ${parent.volumeSizeGiB}G) or leave out --parent.`,
+      `${source.name} is smaller than the volume of its parent (${parent.volumeSizeGiB} GiB), which a child cannot be; enlarge the image (truncate -s ${parent.volumeSizeGiB}G) or leave out --parent.`,
     );
   }
   return { source, choice: choiceOf(options), ...(parent !== undefined && { parent }) };
@@ -214,9 +216,12 @@ function withAdvice(
   if (writer === undefined || writer.status !== "pending") return error;
   const reason = signal.aborted ? signal.reason : error;
   if (!(reason instanceof Failure)) return reason;
-  return new Failure(
-    errnoOf(reason),
-    `${reason.message} The unfinished ${writer.snapshotId} expires by itself; to go on with it, run the same command with --client-token ${clientToken}`,
-    { cause: reason },
-  );
+  const errno = errnoOf(reason);
+  const expires = `The unfinished ${writer.snapshotId} expires by itself`;
+  // EFBIG: a stream was longer than --size, and the volume may have to be larger.
+  const advice =
+    errno === "EFBIG"
+      ? `${expires}.`
+      : `${expires}; to go on with it, run the same command with --client-token ${clientToken}`;
+  return new Failure(errno, `${reason.message} ${advice}`, { cause: reason });
 }

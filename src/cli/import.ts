@@ -2,20 +2,27 @@
 import { type Command, Option } from "commander";
 import { estimateOptions } from "./estimate.js";
 import type { ImportOptions } from "./import-action.js";
-import { serviceOptions, stateDirOption } from "./options.js";
+import { serviceOptions, sizeParser, stateDirOption } from "./options.js";
 import { snapshotOptions } from "./snapshot-options.js";
 
 export function registerImport(program: Command): void {
   const command = program
     .command("import")
-    .summary("make a snapshot of a raw image file or a block device")
+    .summary("make a snapshot of a raw image: a file, a block device or a stream")
     .description(
       "Makes a snapshot of FILE, a raw disk image (sparse or not) or a block device, and prints its " +
-        "id on standard output. Every block that was ever written is uploaded, zeros too; holes of a " +
-        "sparse file are not. A source that cannot tell the two is uploaded whole. The volume is whole " +
-        "GiB, rounded up.",
+        "id on standard output. FILE can be a named pipe or a socket, and - is standard input: a " +
+        "stream needs --size, and is read from its start again when the import is gone on with. Every " +
+        "block that was ever written is uploaded, zeros too; holes of a sparse file are not. A source " +
+        "that cannot tell the two, as any stream, is uploaded whole. The volume is whole GiB, rounded up.",
     )
-    .argument("<file>", "raw image file or block device")
+    .argument("<file>", "raw image file, block device, named pipe, socket, or -")
+    .addOption(
+      new Option(
+        "--size <size>",
+        "size of the image in a stream, such as 8GiB; the stream has to end exactly there",
+      ).argParser(sizeParser("--size", 1)),
+    )
     .option(
       "--parent <snapshot>",
       "upload only what differs from this snapshot, which it continues",

@@ -46,6 +46,7 @@ function load(): Libc {
   return libc;
 }
 
+const SEEK_CUR = 1;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -70,6 +71,12 @@ export function sizeOf(fd: number): number {
   const end = Number(c.lseek(fd, 0, SEEK_END));
   if (end < 0) fail("lseek(SEEK_END)", c.errno());
   return end;
+}
+
+/** Where the next read of a descriptor begins, bytes; undefined for what has no place, as a terminal. */
+export function positionOf(fd: number): number | undefined {
+  const position = Number(load().lseek(fd, 0, SEEK_CUR));
+  return position < 0 ? undefined : position;
 }
 
 /**

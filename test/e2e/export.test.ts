@@ -150,11 +150,3 @@ it("an id that standard output does not take is told on standard error", async (
     expect(snapshots.find(({ snapshotId }) => snapshotId === id?.[1])?.status).toBe("completed");
   }
 });
-
-it("a pipe with no writer is no image, and is not waited for", async () => {
-  const pipe = rig.scratch.file("pipe");
-  await must("mkfifo", [pipe]);
-  const { status, stderr } = await rig.run(["import", pipe], { limit: 10_000 });
-  expect(status).toBe(1);
-  expect(stderr).toMatch(/neither a file nor a block device/);
-});

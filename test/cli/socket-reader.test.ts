@@ -16,13 +16,15 @@ import { noise } from "../support/pieces.js";
 let folder: string;
 let path: string;
 let server: Server;
+const peers: Socket[] = [];
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "ebsmount-socket-"));
   path = join(folder, "image.sock");
-  server = createServer((socket) => socket.on("error", () => {}));
+  server = createServer((socket) => peers.push(socket.on("error", () => {})));
   await new Promise<void>((resolve) => server.listen(path, resolve));
 });
 afterAll(async () => {
+  for (const peer of peers) peer.destroy();
   await new Promise((resolve) => server.close(resolve));
   rmSync(folder, { recursive: true, force: true });
 });

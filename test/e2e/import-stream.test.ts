@@ -42,7 +42,8 @@ function shell(script: string): Promise<Ran> {
 }
 
 function shellEnv(): Record<string, string> {
-  return { ...rig.env, ebsmount: `${process.execPath} ${CLI}`, image };
+  // A shell that is killed leaves its children behind: each has its own limit.
+  return { ...rig.env, ebsmount: `timeout -s KILL 100 ${process.execPath} ${CLI}`, image };
 }
 
 /** The id that a script printed. */

@@ -7,6 +7,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { ReadableStream } from "node:stream/web";
 import type { Rig } from "./rig.js";
+import { until } from "./scratch.js";
 
 /** @returns the file's path; it is as large as the volume and goes with the rig. */
 export async function volumeFile(rig: Rig, snapshot: string): Promise<string> {
@@ -21,7 +22,12 @@ export async function volumeFile(rig: Rig, snapshot: string): Promise<string> {
 
 /** Block indexes that the snapshot has, ascending; it must fit in one page of the list. */
 export async function blocksOf(rig: Rig, snapshot: string): Promise<number[]> {
-  const response = await fetch(`${rig.endpoint.url}/snapshots/${snapshot}/blocks?maxResults=10000`);
+  const url = `${rig.endpoint.url}/snapshots/${snapshot}/blocks?maxResults=10000`;
+  // An endpoint like AWS finds a completed snapshot by and by.
+  const response = await until(`${snapshot} is listed`, async () => {
+    const found = await fetch(url);
+    return found.ok && found;
+  });
   const list = (await response.json()) as {
     readonly Blocks: readonly { readonly BlockIndex: number }[];
     readonly NextToken?: string | null;

@@ -18,6 +18,9 @@ import type { MountCommandOptions, MountPlan } from "./mount-action.js";
 import { printResult } from "./result.js";
 import { openService, type Service } from "./service.js";
 
+/** Threads that serve the kernel's requests. */
+const FUSE_THREADS = 1;
+
 /** Bytes that the kernel reads ahead: enough for its own batching, ours looks further. */
 const KERNEL_READ_AHEAD = 1024 * 1024;
 
@@ -32,7 +35,7 @@ export async function serveMount(
   try {
     await interruptible(async (signal) => {
       const driver = await createFuseDriver(options.fuseDriver);
-      const bare = await openService(options, log);
+      const bare = await openService(options, log, FUSE_THREADS);
       const { service, diskReading } = await withCacheFolder(bare, options);
       try {
         const live = await LiveMount.start({

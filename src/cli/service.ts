@@ -2,7 +2,7 @@
 import { type Logger, openLog } from "../common/log.js";
 import type { EbsApi } from "../ebs/api.js";
 import { Budget } from "../ebs/budget.js";
-import { createEbsApi } from "../ebs/create.js";
+import { createEbsApi, threadsBeside } from "../ebs/create.js";
 import { Meter } from "../ebs/meter.js";
 import type { ServiceOptions } from "./options.js";
 
@@ -14,10 +14,15 @@ export interface Service {
   readonly log: Logger;
 }
 
-/** Makes no request. @param log to standard error unless told otherwise. */
+/**
+ * Makes no request.
+ * @param log to standard error unless told otherwise.
+ * @param busyThreads of this process, beside those for blocks.
+ */
 export async function openService(
   options: ServiceOptions,
   log: Logger = openLog(options.logLevel),
+  busyThreads = 0,
 ): Promise<Service> {
   const meter = new Meter();
   const budget = new Budget({
@@ -33,6 +38,7 @@ export async function openService(
     ...(options.maxRequestsPerSecond !== undefined && {
       requestsPerSecond: options.maxRequestsPerSecond,
     }),
+    threads: threadsBeside(busyThreads),
     concurrency: options.concurrency,
     ioTimeoutMs: options.ioTimeout,
     meter,

@@ -6,6 +6,12 @@
 import { Failure } from "../common/failure.js";
 import type { Ticket } from "./fetch-queue.js";
 
+/**
+ * A fetch that runs ends by its own deadline, which may be a moment later than its reader's, and its error says
+ * what the service did, ms.
+ */
+const RUNNING_GRACE_MS = 500;
+
 export interface Waiter {
   /** @param slot pinned for this waiter, or HOLE. */
   readonly resolve: (slot: number) => void;
@@ -101,8 +107,9 @@ export class BlockFetch {
    */
   expire(now: number, isMoving: boolean): Failure[] {
     const told: Failure[] = [];
+    const grace = this.ticket?.state === "running" ? RUNNING_GRACE_MS : 0;
     for (const waiter of this.waiters) {
-      if (now < (isMoving ? waiter.latest : waiter.until)) continue;
+      if (now < (isMoving ? waiter.latest : waiter.until) + grace) continue;
       this.waiters.delete(waiter);
       const failure = new Failure(
         "ETIMEDOUT",

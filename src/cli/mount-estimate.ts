@@ -1,6 +1,6 @@
 /**
  * `ebsmount mount --estimate`: what reading all of the snapshots once would cost, which is the most that
- * a reader can cause while blocks stay in the cache. What will be written, nobody knows beforehand.
+ * a reader can cause while blocks stay in the cache. What will be written is not known beforehand.
  */
 import type { EbsApi } from "../ebs/api.js";
 import { type CallRange, sumOfRanges } from "../ebs/estimate.js";

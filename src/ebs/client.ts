@@ -29,7 +29,7 @@ export interface OpenedPlace {
   /** Where requests really go, AWS's own endpoint included. */
   readonly endpointUrl: string;
   readonly settings: TransportSettings;
-  /** Whoever opened the place closes it. */
+  /** Closed by the caller that opened the place. */
   readonly transport: HttpTransport;
   readonly source: CredentialSource;
   /** This machine's clock against the service's. */

@@ -62,7 +62,7 @@ export function connectTcp(
         finish(socket);
         resolve(socket);
       });
-      // It stays, so that an error that nobody waits for ends the connection only.
+      // It stays, so that an error without a waiter ends the connection only.
       socket.on("error", (error) => {
         open.delete(socket);
         if (signal.aborted) return;
